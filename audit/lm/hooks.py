@@ -1,0 +1,96 @@
+"""Watch or patch a model's modules; the only place where a forward hook is registered.
+
+Both context managers remove exactly the hooks that they added, also after an exception.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        names = [known for known, _ in model.named_modules()]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError(f"{type(model).__name__} has no module {name!r}{hint}") from None
+
+
+@contextmanager
+def recorded(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the output of the named modules at every forward pass inside the block.
+
+    Args:
+        model: Any module.
+        names: Dotted names as in ``model.named_modules()``.
+
+    Yields:
+        Name -> one detached tensor for each call, in call order. Of a tuple, the first element is kept.
+
+    Raises:
+        InputError: A name is not in the model; no hook is then left behind.
+    """
+    outputs: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            outputs[name].append((output[0] if isinstance(output, tuple) else output).detach())
+
+        return hook
+
+    modules = {name: _submodule(model, name) for name in outputs}
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.enter_context(_hooked(module, keep(name)))
+        yield outputs
+
+
+@contextmanager
+def patched(model: nn.Module, patches: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[dict[str, int]]:
+    """Replace the output of the named modules inside the block.
+
+    Args:
+        model: Any module.
+        patches: Name -> function from the module's output to what stands in its place. It must not change
+            its input in place. Of a tuple, the first element is replaced.
+
+    Yields:
+        Name -> number of calls so far, so that a caller can tell that a patch really took effect.
+
+    Raises:
+        InputError: A name is not in the model; no hook is then left behind.
+    """
+    calls = dict.fromkeys(patches, 0)
+
+    def replace(name: str, patch: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            calls[name] += 1
+            if isinstance(output, tuple):
+                return (patch(output[0]), *output[1:])
+            return patch(output)
+
+        return hook
+
+    modules = {name: _submodule(model, name) for name in patches}
+    with ExitStack() as stack:
+        for name, patch in patches.items():
+            stack.enter_context(_hooked(modules[name], replace(name, patch)))
+        yield calls
+
+
+@contextmanager
+def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

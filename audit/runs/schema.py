@@ -1,0 +1,162 @@
+"""What stands in a run's JSON files: frozen, strict and versioned.
+
+A run folder holds ``run.json`` (`RunRecord`), ``plan.toml`` (the plan as given), ``items/*.parquet`` (one row
+per scored thing), ``findings.json`` (`Findings`) and ``report.html``. Unknown fields are refused, so that a
+file from a newer version is never half read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..stats.estimate import Estimate
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Base of everything that is written: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EstimateRecord(Record):
+    """An `audit.stats.estimate.Estimate` on disk; the fields mean the same."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    method: str
+    why: str | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> EstimateRecord:
+        return cls(**{name: getattr(estimate, name) for name in Estimate.__slots__})
+
+    def estimate(self) -> Estimate:
+        return Estimate(**self.model_dump())
+
+
+class PValueRecord(Record):
+    """A p-value and what it rests on.
+
+    ``attainable`` is the smallest p-value that this design could have given.
+    """
+
+    value: float = Field(ge=0, le=1)
+    attainable: float = Field(ge=0, le=1)
+    n: int
+    method: str
+
+
+Cell = EstimateRecord | PValueRecord | float | int | str | bool | None
+
+
+class Column(Record):
+    """One column of a `Table`: the key in each row, the heading, and how to read the number."""
+
+    key: str
+    label: str
+    help: str = ""
+
+
+class Table(Record):
+    """A table of results, printed whole in the report and kept in findings.json."""
+
+    name: str
+    title: str
+    note: str = ""
+    columns: tuple[Column, ...]
+    rows: tuple[dict[str, Cell], ...]
+
+
+Verdict = Literal["found", "not found", "inconclusive", "confounded", "information"]
+
+
+class Finding(Record):
+    """A claim, its numbers, the items it rests on and the clause of a policy it speaks to.
+
+    Attributes:
+        id: Stable name, dotted: ``traps.members``.
+        audit: The room that made it: ``traps``.
+        claim: One sentence in plain words, with its main numbers.
+        verdict: What the numbers say. "inconclusive" is not "not found": the power was too small.
+        estimates: Name -> estimate.
+        p_values: Name -> p-value; only where a randomised draw supports one.
+        items: Path of the rows that it rests on, inside the run.
+        how_to_read: One sentence that says how to read the numbers.
+        clause: Clause of a policy, when there is one.
+    """
+
+    id: str
+    audit: str
+    claim: str
+    verdict: Verdict
+    estimates: dict[str, EstimateRecord] = {}
+    p_values: dict[str, PValueRecord] = {}
+    items: str | None = None
+    how_to_read: str
+    clause: str | None = None
+
+
+class AuditSection(Record):
+    """One audit's part of the findings: what was done, what it shows, what it cannot show."""
+
+    audit: str
+    title: str
+    method: str
+    assumptions: tuple[str, ...]
+    cannot_show: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...] = ()
+
+
+class Findings(Record):
+    """``findings.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    sections: tuple[AuditSection, ...]
+    limitations: tuple[str, ...] = ()
+
+
+class StageRecord(Record):
+    """A finished step of a run. ``seconds`` is wall-clock time, all attempts together."""
+
+    name: str
+    seconds: float
+    finished: str
+    detail: dict[str, Any] = {}
+
+
+class Provenance(Record):
+    """Where and with what a run was made. Times are ISO 8601 in UTC."""
+
+    created: str
+    palimpsest: str
+    python: str
+    platform: str
+    commit: str | None
+    dirty: bool | None
+    packages: dict[str, str]
+    hardware: dict[str, Any]
+    command: tuple[str, ...]
+
+
+class RunRecord(Record):
+    """``run.json``: rewritten atomically after every stage, so it always tells how far the run came."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    kind: str
+    status: Literal["running", "complete"]
+    plan: dict[str, Any]
+    plan_sha256: str
+    subjects: dict[str, dict[str, Any]] = {}
+    seeds: dict[str, int] = {}
+    stages: tuple[StageRecord, ...] = ()
+    provenance: Provenance
+    finished: str | None = None
