@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
+from ..text.files import sha256_file
+from ..text.safe import did_you_mean
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (
@@ -41,12 +42,6 @@ class Fingerprint:
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits, read in blocks, so that memory does not grow with its size."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _combined(files: dict[str, str]) -> str:
@@ -121,7 +116,7 @@ def find_folder(model: str, *, revision: str | None, trust_remote_code: bool) ->
     elif path.exists():
         raise InputError(f"{path} is a file; expected the folder that holds config.json and model.safetensors.")
     elif model.startswith(("/", "./", "../", "~")) or model.count("/") != 1 or path.parent.is_dir():
-        raise InputError(f"no folder {path}{_nearest(path)}; expected a checkpoint folder or an id owner/name.")
+        raise InputError(f"no folder {path}.{_nearest(path)} Expected a checkpoint folder or an id owner/name.")
     else:
         folder = _snapshot(model, revision=revision, trust_remote_code=trust_remote_code)
     _check_config(folder)
@@ -134,7 +129,7 @@ def find_adapter(adapter: str) -> Path:
     path = Path(adapter).expanduser()
     if not path.is_dir():
         if path.exists() or adapter.startswith(("/", "./", "../", "~")) or adapter.count("/") != 1:
-            raise InputError(f"no adapter folder {path}{_nearest(path)}; expected adapter_config.json inside a folder.")
+            raise InputError(f"no adapter folder {path}.{_nearest(path)} Expected a folder with adapter_config.json.")
         path = _snapshot(adapter, revision=None, trust_remote_code=False)
     if not (path / "adapter_config.json").is_file():
         raise ModelError(f"{path} holds no adapter_config.json; expected a PEFT adapter.")
@@ -149,8 +144,7 @@ def find_adapter(adapter: str) -> Path:
 def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return ""
-    near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)
-    return f" (did you mean {path.parent / near[0]}?)" if near else ""
+    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
 
 
 def _check_config(folder: Path) -> None:

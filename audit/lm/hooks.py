@@ -5,7 +5,6 @@ Both context managers remove exactly the hooks that they added, also after an ex
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,16 +12,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..text.safe import did_you_mean
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError:
-        names = [known for known, _ in model.named_modules()]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise InputError(f"{type(model).__name__} has no module {name!r}{hint}") from None
+        hint = did_you_mean(name, (known for known, _ in model.named_modules()))
+        raise InputError(f"{type(model).__name__} has no module {name!r}.{hint}") from None
 
 
 @contextmanager

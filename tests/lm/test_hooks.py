@@ -63,7 +63,7 @@ def test_an_unknown_module_is_named_with_the_nearest_and_leaves_no_hook(
     llama: LanguageModel, context: Callable[..., object]
 ) -> None:
     with (
-        pytest.raises(InputError, match=r"no module 'model.layer.0' \(did you mean 'model.layers.0'\?\)"),
+        pytest.raises(InputError, match=r"no module 'model.layer.0'. Did you mean 'model.layers.0'\?"),
         context(llama.model, ["model.norm", "model.layer.0"]),  # type: ignore[attr-defined]
     ):
         pass

@@ -114,7 +114,7 @@ def test_a_folder_without_tokenizer_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_wrong_path_names_the_nearest(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder .*checkpiont \(did you mean .*checkpoint\?\)"):
+    with pytest.raises(InputError, match=r"no folder .*checkpiont. Did you mean 'checkpoint'\?"):
         load(checkpoint.parent / "checkpiont")
     with pytest.raises(InputError, match="config.json is a file; expected the folder"):
         load(checkpoint / "config.json")

@@ -1,0 +1,5 @@
+"""``python -m audit`` is ``palimpsest``."""
+
+from .cli.main import main
+
+main()

@@ -1,0 +1,65 @@
+"""Options that several verbs share, spelt the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..lm.subject import Subject
+
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")]
+Adapter = Annotated[str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.")]
+DeviceMap = Annotated[str | None, typer.Option(help='"auto" spreads the model over several GPUs.')]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; auto is float32 on a CPU.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the checkpoint brings along. Read it first.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+def subject(
+    model: str,
+    *,
+    revision: str | None,
+    adapter: str | None,
+    dtype: str,
+    device: str,
+    device_map: str | None,
+    trust_remote_code: bool,
+) -> Subject:
+    """The model that the flags name."""
+    return Subject(
+        model=model,
+        revision=revision,
+        adapter=adapter,
+        dtype=dtype,  # type: ignore[arg-type]  # checked there, with a message
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' own bars and advice off the screen: ours say what is going on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def gpus() -> dict[str, Any]:
+    """The GPUs' names for a run's provenance."""
+    import torch
+
+    return {"gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]}
+
+
+def shown(path: Path) -> str:
+    """A path as a user would type it: relative to the working folder where it lies inside."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -1,0 +1,61 @@
+"""The runs in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import AuditError, InputError
+from .schema import RunRecord
+from .store import Run
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One readable run.
+
+    Attributes:
+        folder: The run's folder.
+        record: Its ``run.json``.
+        has_findings: Whether ``findings.json`` exists.
+    """
+
+    folder: Path
+    record: RunRecord
+    has_findings: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunList:
+    """What `list_runs` found.
+
+    Attributes:
+        runs: Readable runs, the newest first.
+        unreadable: (folder, reason) of runs that could not be read; folders that are no runs are not named.
+    """
+
+    runs: tuple[RunSummary, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+
+
+def list_runs(root: str | Path) -> RunList:
+    """Runs directly in ``root``, and ``root`` itself when it is one.
+
+    Raises:
+        InputError: ``root`` is no folder or cannot be read.
+    """
+    root = Path(root)
+    try:
+        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    except OSError as error:
+        raise InputError(f"could not list the runs in {root}: {error.strerror}. Give a folder of runs.") from error
+    runs, unreadable = [], []
+    for folder in folders:
+        try:
+            if (folder / "run.json").exists():
+                run = Run.open(folder)
+                runs.append(RunSummary(folder, run.record, (folder / "findings.json").exists()))
+        except (AuditError, OSError) as error:
+            unreadable.append((folder, str(error)))
+    runs.sort(key=lambda summary: summary.record.provenance.created, reverse=True)
+    return RunList(tuple(runs), tuple(unreadable))

@@ -1,0 +1,272 @@
+"""Was the model trained on the traps? Every statistic is a function of the recorded scores alone.
+
+All p-values rest on one fact: members and decoys were dealt at random inside each stratum, before the model
+was trained. So, if the model never saw them, every other dealing was as likely:
+
+    rank test        p = (1 + #{decoys of the trap's stratum that score at least as high}) / (1 + #decoys)
+    arm test         p = (1 + #{re-dealings b with T_b >= T_observed}) / (1 + B), re-dealt inside the strata,
+                     T = sum over the strata of the scores of the arm's members, standardised in each stratum
+
+A rank test speaks for one trap, an arm test for all traps of one repetition. AUC and TPR describe; they carry
+intervals, not p-values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+from ..stats.auc import roc_auc
+from ..stats.estimate import Estimate, PValue
+from ..stats.multiplicity import benjamini_hochberg, holm
+from ..stats.permutation import rank_p_values as rank_among
+from ..stats.proportion import wilson
+from ..stats.stratified import stratified_permutation, stratified_permutation_max
+from ..stats.tpr import tpr_at_fpr
+from .config import DetectionPlan
+
+Floats = NDArray[np.float64]
+BLIND_LEVEL = 0.99  # two checks at 99% each: together they refuse a sound design about once in 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """AUC and TPR of one score on the members of one length and repetition against the decoys of that length.
+
+    ``length`` None stands for all lengths, scores standardised inside each stratum. ``n_rep`` None is the
+    control: one random half of the decoys against the other.
+    """
+
+    score: str
+    length: int | None
+    n_rep: int | None
+    n_members: int
+    n_decoys: int
+    auc: Estimate
+    tpr_at_1pct_fpr: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What the primary score says about all traps that were planted ``n_rep`` times.
+
+    Attributes:
+        n_rep: Copies of each trap in the training text.
+        auc: All lengths together, scores standardised inside each stratum.
+        tpr_at_1pct_fpr: Likewise.
+        p_value: Arm test.
+        by_score: Score -> the arm test's p-value adjusted for having looked at all scores (maximum statistic in the
+            same re-dealings). Exploratory.
+        p_holm: ``p_value`` after Holm's correction over all arms, in (0, 1].
+        low_rank_share: Share of the arm's traps with a rank p-value of at most alpha; alpha is expected by chance.
+        median_rank_p: Median rank p-value of the arm's traps; about 0.5 is expected by chance.
+        n_discoveries: Traps of the arm that a Benjamini-Hochberg procedure at alpha over all traps singles out.
+        verdict: "found", "not found" or "inconclusive".
+    """
+
+    n_rep: int
+    auc: Estimate
+    tpr_at_1pct_fpr: Estimate
+    p_value: PValue
+    by_score: dict[str, PValue]
+    p_holm: float
+    low_rank_share: Estimate
+    median_rank_p: float
+    n_discoveries: int
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Can members be told from decoys without the model? Then its scores prove nothing.
+
+    Attributes:
+        bag_of_words: AUC of a random forest on word counts, out of fold, 99% interval.
+        reference_only: AUC of the reference model's loss score, 99% interval.
+        confounded: Whether either interval leaves out 0.5.
+    """
+
+    bag_of_words: Estimate
+    reference_only: Estimate
+    confounded: bool
+
+
+def column(score: str) -> str:
+    """Name of a score's column in the items."""
+    return f"{score}_score"
+
+
+def standardised(items: pd.DataFrame, score: str) -> Floats:
+    """Scores minus the mean of their stratum's decoys, over the decoys' standard deviation; shape (n,).
+
+    A stratum whose decoys do not vary (or number one) is centred only.
+    """
+    values = items[column(score)].to_numpy(dtype=np.float64)
+    out = np.empty(len(values))
+    decoy = (items["arm"] == "decoy").to_numpy()
+    for stratum in items["stratum"].unique():
+        inside = (items["stratum"] == stratum).to_numpy()
+        controls = values[inside & decoy]
+        spread = controls.std(ddof=1) if len(controls) > 1 else 0.0
+        out[inside] = (values[inside] - controls.mean()) / (spread if spread > 0 else 1.0)
+    return out
+
+
+def rank_p_values(items: pd.DataFrame, score: str) -> Floats:
+    """Rank p-value of each member against the decoys of its own stratum; NaN for decoys; shape (n,)."""
+    values = items[column(score)].to_numpy(dtype=np.float64)
+    decoy = (items["arm"] == "decoy").to_numpy()
+    out = np.full(len(values), np.nan)
+    for stratum in items["stratum"].unique():
+        inside = (items["stratum"] == stratum).to_numpy()
+        controls = values[inside & decoy]
+        if (inside & ~decoy).any():
+            out[inside & ~decoy] = rank_among(values[inside & ~decoy], controls)
+    return out
+
+
+def cells(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list[Cell]:
+    """The whole table: every score, length and repetition, with the control of each score and length."""
+    rows: list[Cell] = []
+    decoy = (items["arm"] == "decoy").to_numpy()
+    n_reps = sorted(set(items.loc[~decoy, "n_rep"]))
+    lengths: list[int | None] = [int(length) for length in sorted(set(items["length"]))]
+    half = _random_half(items, seed=plan.seed)
+    for score in scores:
+        raw = items[column(score)].to_numpy(dtype=np.float64)
+        even = standardised(items, score)
+        for length in [*lengths, None] if len(lengths) > 1 else lengths:
+            values = even if length is None else raw
+            inside = np.ones(len(items), bool) if length is None else (items["length"] == length).to_numpy()
+            for n_rep in n_reps:
+                positive = values[inside & ~decoy & (items["n_rep"] == n_rep).to_numpy()]
+                rows.append(_cell(score, length, int(n_rep), positive, values[inside & decoy], plan))
+            controls = inside & decoy
+            rows.append(_cell(score, length, None, values[controls & half], values[controls & ~half], plan))
+    return rows
+
+
+def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list[Arm]:
+    """The arm tests on the primary score, Holm-corrected, with the verdict of each.
+
+    The rule: "found" when Holm's p-value is at most alpha; "not found" when the upper bound of the AUC lies below
+    ``plan.negligible_auc``; else "inconclusive".
+    """
+    decoy = (items["arm"] == "decoy").to_numpy()
+    n_rep = items["n_rep"].to_numpy()
+    even = standardised(items, plan.primary)
+    strata = items["stratum"].to_numpy()
+    ranks = rank_p_values(items, plan.primary)
+    discovered = np.zeros(len(items), bool)
+    discovered[~decoy] = benjamini_hochberg(ranks[~decoy]) <= plan.alpha
+    reps = sorted({int(n) for n in n_rep[~decoy]})
+    tests, adjusted = [], []
+    for n in reps:
+        inside = decoy | (n_rep == n)
+        tables = {score: items[column(score)].to_numpy(dtype=np.float64)[inside] for score in scores}
+        primary_rng, all_rng = np.random.default_rng([plan.seed, n]).spawn(2)
+        tests.append(
+            stratified_permutation(
+                tables[plan.primary], ~decoy[inside], strata[inside], n_draws=plan.n_draws, rng=primary_rng
+            )
+        )
+        adjusted.append(
+            stratified_permutation_max(tables, ~decoy[inside], strata[inside], n_draws=plan.n_draws, rng=all_rng)
+        )
+    corrected = holm([test.value for test in tests])
+    found = []
+    for n, test, by_score, p_holm in zip(reps, tests, adjusted, corrected, strict=True):
+        own = ~decoy & (n_rep == n)
+        auc = roc_auc(even[own], even[decoy], level=plan.level)
+        found.append(
+            Arm(
+                n_rep=n,
+                auc=auc,
+                tpr_at_1pct_fpr=tpr_at_fpr(even[own], even[decoy], fpr=0.01, level=plan.level),
+                p_value=test,
+                by_score=by_score,
+                p_holm=float(p_holm),
+                low_rank_share=wilson(int((ranks[own] <= plan.alpha).sum()), int(own.sum()), level=plan.level),
+                median_rank_p=float(np.median(ranks[own])),
+                n_discoveries=int(discovered[own].sum()),
+                verdict=_verdict(float(p_holm), auc, plan),
+            )
+        )
+    return found
+
+
+def blind(items: pd.DataFrame, *, plan: DetectionPlan) -> Blind:
+    """The model-blind baselines: a bag of words, and the reference model alone.
+
+    The bag of words is that of Meeus et al. (SoK, arXiv:2406.17975): word counts with a document frequency of at
+    least 5%, a random forest of depth 2, five folds, scored out of fold.
+    """
+    member = (items["arm"] == "member").to_numpy()
+    words = _bag_of_words(items["text"].tolist(), member, seed=plan.seed)
+    if "reference_loss" in items:
+        reference = _blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member)
+    else:
+        reference = Estimate.undefined(method="AUC", why="no reference model was given", level=BLIND_LEVEL)
+    return Blind(words, reference, any(_excludes_half(estimate) for estimate in (words, reference)))
+
+
+def _cell(
+    score: str, length: int | None, n_rep: int | None, positive: Floats, negative: Floats, plan: DetectionPlan
+) -> Cell:
+    return Cell(
+        score=score,
+        length=length,
+        n_rep=n_rep,
+        n_members=len(positive),
+        n_decoys=len(negative),
+        auc=roc_auc(positive, negative, level=plan.level),
+        tpr_at_1pct_fpr=tpr_at_fpr(positive, negative, fpr=0.01, level=plan.level),
+    )
+
+
+def _random_half(items: pd.DataFrame, *, seed: int) -> NDArray[np.bool_]:
+    """A random half of the decoys of each stratum; shape (n,)."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    half = np.zeros(len(items), bool)
+    for stratum in sorted(items["stratum"].unique()):
+        places = np.flatnonzero(((items["stratum"] == stratum) & (items["arm"] == "decoy")).to_numpy())
+        half[rng.permutation(places)[: len(places) // 2]] = True
+    return half
+
+
+def _verdict(p_holm: float, auc: Estimate, plan: DetectionPlan) -> str:
+    if p_holm <= plan.alpha:
+        return "found"
+    return "not found" if auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"
+
+
+def _bag_of_words(texts: list[str], member: NDArray[np.bool_], *, seed: int) -> Estimate:
+    method = "AUC of a bag of words, random forest of depth 2, out of 5 folds"
+    if min(member.sum(), (~member).sum()) < 5:
+        return Estimate.undefined(method=method, why="fewer than 5 members or decoys", level=BLIND_LEVEL)
+    forest: Any = make_pipeline(
+        CountVectorizer(min_df=0.05, token_pattern=r"(?u)\b\w+\b"),
+        RandomForestClassifier(max_depth=2, class_weight="balanced", random_state=seed),
+    )
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    try:
+        out_of_fold = cross_val_predict(forest, texts, member, cv=folds, method="predict_proba")[:, 1]
+    except ValueError:  # no word reaches the document frequency
+        return Estimate.undefined(method=method, why="no word occurs in 5% of the traps", level=BLIND_LEVEL)
+    return _blind_auc(out_of_fold, member)
+
+
+def _blind_auc(values: Floats, member: NDArray[np.bool_]) -> Estimate:
+    return roc_auc(values[member], values[~member], level=BLIND_LEVEL)
+
+
+def _excludes_half(estimate: Estimate) -> bool:
+    return estimate.low is not None and estimate.high is not None and not estimate.low <= 0.5 <= estimate.high

@@ -1,0 +1,122 @@
+r"""Membership scores of a text, all from one forward pass. Every ``*_score`` is higher for a likelier member.
+
+With l_t, mu_t, sd_t of `audit.lm.logprobs` over the T scored tokens and m = max(1, floor(k T)):
+
+    loss_score              mean_t l_t
+    min_k_score             mean of the m lowest l_t                          Min-K%,   arXiv:2310.16789
+    min_k_plus_plus_score   mean of the m lowest (l_t - mu_t) / sd_t          Min-K%++, arXiv:2404.02936
+    zlib_score              mean_t l_t / (bytes of the zlib-compressed text)  Carlini et al., arXiv:2012.07805
+    ratio_score             mean_t l_t - mean_t l_t of a reference model on the same text
+
+The ratio is the difference of mean log-probabilities; it ranks texts exactly as the negative ratio of
+perplexities in Meeus et al. (arXiv:2402.09363) does, because one is a monotone function of the other. Their
+ratio of log-losses ranks differently and is not used. zlib divides by compressed bytes, not by bytes per
+character as Meeus et al.'s later code does.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..lm.load import LanguageModel
+from ..lm.logprobs import TokenScores, token_log_probs
+from ..lm.tokens import check_lengths, encode, prefix_ids
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """Scores of N texts; every array has shape (N,). Loss and perplexity are not oriented, the others are.
+
+    Attributes:
+        n_tokens: Scored tokens of each text.
+        loss: Mean negative log-likelihood a token, in nats, >= 0.
+        min_k: Mean of the lowest log-probabilities, in nats, <= 0.
+        min_k_plus_plus: Mean of the lowest standardised log-probabilities, unitless.
+        zlib: Mean log-probability over compressed bytes, in nats a byte, <= 0.
+        truncated: Whether only the first tokens of the text were scored.
+    """
+
+    n_tokens: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    min_k: NDArray[np.float64]
+    min_k_plus_plus: NDArray[np.float64]
+    zlib: NDArray[np.float64]
+    truncated: NDArray[np.bool_]
+
+    @property
+    def perplexity(self) -> NDArray[np.float64]:
+        """exp(loss)."""
+        return np.exp(self.loss)
+
+
+def score_texts(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    *,
+    ids: Sequence[str],
+    k: float = 0.2,
+    truncate: bool = False,
+    token_budget: int | None = None,
+    on_done: Callable[[int], None] | None = None,
+) -> TextScores:
+    """Score each text on its own, after the beginning-of-sequence token where the tokenizer has one.
+
+    Args:
+        lm: The model; its tokenizer cuts the texts.
+        texts: The texts.
+        ids: A name for each text, used in messages.
+        k: Share of the tokens that Min-K% and Min-K%++ average over, in (0, 1].
+        truncate: Score the first tokens of a text that is longer than the context, instead of refusing it.
+        token_budget: As in `token_log_probs`.
+        on_done: Called with the number of texts finished, batch by batch.
+
+    Raises:
+        DataError: A text is too long or has nothing to score.
+    """
+    sequences, cut = check_lengths(lm, ids, encode(lm, texts), truncate=truncate)
+    truncated = np.isin(np.array(ids, dtype=object), cut)
+    return score_tokens(lm, sequences, texts, truncated=truncated, k=k, token_budget=token_budget, on_done=on_done)
+
+
+def score_tokens(
+    lm: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    texts: Sequence[str],
+    *,
+    truncated: NDArray[np.bool_],
+    k: float = 0.2,
+    token_budget: int | None = None,
+    on_done: Callable[[int], None] | None = None,
+) -> TextScores:
+    """As `score_texts`, for texts that were encoded and checked already; ``truncated`` is kept as given."""
+    scores = token_log_probs(
+        lm, sequences, prefix=prefix_ids(lm), moments=True, token_budget=token_budget, on_done=on_done
+    )
+    loss = np.array([-score.log_probs.mean(dtype=np.float64) for score in scores])
+    compressed = np.array([len(zlib.compress(text.encode())) for text in texts])
+    return TextScores(
+        n_tokens=np.array([len(score.log_probs) for score in scores], dtype=np.int64),
+        loss=loss,
+        min_k=np.array([lowest_mean(score.log_probs, k) for score in scores]),
+        min_k_plus_plus=np.array([lowest_mean(standardised(score), k) for score in scores]),
+        zlib=-loss / compressed,
+        truncated=truncated,
+    )
+
+
+def lowest_mean(values: NDArray[np.float32], k: float) -> float:
+    """Mean of the max(1, floor(k T)) lowest of T values."""
+    n = max(1, int(k * len(values) + 1e-9))  # the small number undoes rounding, as in 0.29 * 100 = 28.999...
+    return float(np.partition(values, n - 1)[:n].mean(dtype=np.float64))
+
+
+def standardised(score: TokenScores) -> NDArray[np.float32]:
+    """(l_t - mu_t) / sd_t, shape (T,)."""
+    if score.mean is None or score.std is None:
+        raise ValueError("Min-K%++ needs moments; call token_log_probs with moments=True")
+    return (score.log_probs - score.mean) / score.std

@@ -1,0 +1,207 @@
+"""Detection on scores whose truth is planted, and on scores where there is nothing to find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy.stats import binom, kstest
+
+from audit.errors import DataError
+from audit.stats.estimate import Estimate
+from audit.traps import detect
+from audit.traps.config import DetectionPlan
+from audit.traps.findings import _overall, make_section
+from audit.traps.table import check_table
+
+PLAN = DetectionPlan(n_draws=999)
+SCORES = ["ratio", "loss"]
+REPS = (1, 4, 16)
+CHANCE = Estimate(0.5, 0.45, 0.55, 0.99, 100, "AUC")
+SOUND = detect.Blind(CHANCE, CHANCE, confounded=False)
+
+
+def scores_of(effects: dict[int, float], *, seed: int, members: int = 10, decoys: int = 99) -> pd.DataFrame:
+    """Three strata whose scores differ in mean and spread; members of an arm are shifted by so many deviations."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    words = [f"w{i}" for i in range(40)]
+    for stratum in range(3):
+        deck = [("member", n) for n in REPS for _ in range(members)] + [("decoy", 0)] * decoys
+        for place, (arm, n_rep) in enumerate(deck):
+            noise = rng.standard_normal(3)
+            shift = effects.get(n_rep, 0.0) if arm == "member" else 0.0
+            rows.append(
+                {
+                    "trap_id": f"t{stratum}-{place}",
+                    "text": " ".join(rng.choice(words, size=8)),
+                    "arm": arm,
+                    "n_rep": n_rep,
+                    "length": 25 if stratum < 2 else 50,
+                    "stratum": f"s{stratum}",
+                    "ratio_score": 10.0 * stratum + (1 + stratum) * (noise[0] + shift),
+                    "loss_score": -5.0 * stratum + noise[1] + shift / 2,
+                    "reference_loss": noise[2],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_planted_effects_are_found_and_their_size_is_right() -> None:
+    draws = [detect.arms(scores_of({16: 2.0, 4: 1.0}, seed=seed), SCORES, plan=PLAN) for seed in range(40)]
+    assert [arm.n_rep for arm in draws[0]] == [1, 4, 16]
+    for arms in draws:
+        assert arms[2].verdict == "found"
+        assert arms[2].p_value.value == arms[2].p_value.attainable == pytest.approx(1 / 1000)
+        assert arms[2].by_score["ratio"].value <= 0.01
+    assert np.mean([arms[2].n_discoveries for arms in draws]) > 5
+    # AUC of two normals with distance d is Phi(d / sqrt 2): 0.760 for 1, 0.921 for 2.
+    for place, expected in enumerate((0.5, 0.760, 0.921)):
+        covered = [(arms[place].auc.low or 0) <= expected <= (arms[place].auc.high or 0) for arms in draws]
+        assert sum(covered) >= binom.ppf(0.001, 40, 0.95)
+
+
+def test_where_nothing_was_planted_arm_tests_reject_as_often_as_alpha_says() -> None:
+    plan = replace(PLAN, n_draws=199)
+    p_values = np.array(
+        [
+            detect.arms(scores_of({}, seed=seed, members=4, decoys=19), ["ratio"], plan=replace(plan, seed=seed))[
+                0
+            ].p_value.value
+            for seed in range(300)
+        ]
+    )
+    low, high = binom.interval(0.99, 300, 0.05)
+    assert low <= (p_values <= 0.05).sum() <= high
+    assert kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_rank_p_values_are_uniform_where_nothing_was_planted() -> None:
+    p_values = np.concatenate(
+        [detect.rank_p_values(scores_of({}, seed=seed, members=1), "ratio") for seed in range(70)]
+    )
+    p_values = p_values[~np.isnan(p_values)]
+    steps = np.round(p_values * 100).astype(int)
+    assert set(steps) <= set(range(1, 101))
+    assert kstest(p_values - np.random.default_rng(0).uniform(0, 0.01, len(p_values)), "uniform").pvalue > 0.01
+
+
+def test_one_trap_is_ranked_among_the_decoys_of_its_own_stratum_only() -> None:
+    items = pd.DataFrame(
+        {
+            "arm": ["member", "decoy", "decoy", "decoy", "member", "decoy"],
+            "stratum": ["a", "a", "a", "a", "b", "b"],
+            "x_score": [5.0, 1.0, 7.0, 5.0, 0.0, 100.0],
+        }
+    )
+    np.testing.assert_allclose(detect.rank_p_values(items, "x"), [0.75, *[np.nan] * 3, 1.0, np.nan])
+
+
+def test_cells_cover_every_score_length_and_repetition_with_a_control() -> None:
+    items = scores_of({16: 2.0}, seed=1)
+    cells = detect.cells(items, SCORES, plan=PLAN)
+    assert {(cell.score, cell.length, cell.n_rep) for cell in cells} == {
+        (score, length, n) for score in SCORES for length in (25, 50, None) for n in (*REPS, None)
+    }
+    controls = [cell for cell in cells if cell.n_rep is None]
+    assert all(0.35 < (cell.auc.value or 0) < 0.65 for cell in controls)
+    assert all(abs(cell.n_members - cell.n_decoys) <= 3 for cell in controls)
+    (cell,) = (cell for cell in cells if (cell.score, cell.length, cell.n_rep) == ("ratio", 50, 16))
+    assert (cell.n_members, cell.n_decoys) == (10, 99)
+    assert cell.tpr_at_1pct_fpr.value is None
+    assert cell.tpr_at_1pct_fpr.why
+
+
+def test_blind_baselines_see_nothing_in_a_sound_design() -> None:
+    blind = detect.blind(scores_of({16: 3.0}, seed=2), plan=PLAN)
+    assert not blind.confounded
+    assert blind.bag_of_words.level == 0.99
+
+
+def test_members_that_read_differently_are_called_confounded() -> None:
+    items = scores_of({16: 3.0}, seed=3)
+    member = items["arm"] == "member"
+    items.loc[member, "text"] = items.loc[member, "text"] + " dragon"
+    blind = detect.blind(items, plan=PLAN)
+    assert blind.confounded
+    section = make_section(
+        items,
+        SCORES,
+        cells=detect.cells(items, SCORES, plan=PLAN),
+        arms=detect.arms(items, SCORES, plan=PLAN),
+        blind=blind,
+        plan=PLAN,
+    )
+    assert section.findings[0].verdict == "confounded"
+
+
+def test_an_uneven_reference_is_called_confounded() -> None:
+    items = scores_of({}, seed=4)
+    items.loc[items["arm"] == "member", "reference_loss"] -= 2
+    assert detect.blind(items, plan=PLAN).confounded
+
+
+@pytest.mark.parametrize(
+    ("effects", "members", "expected"),
+    [({16: 2.0}, 10, "found"), ({}, 60, "not found"), ({}, 2, "inconclusive")],
+)
+def test_the_overall_verdict_follows_the_written_rule(effects: dict[int, float], members: int, expected: str) -> None:
+    verdicts = []
+    for seed in range(20):
+        items = scores_of(effects, seed=seed, members=members, decoys=199)
+        arms = detect.arms(items, SCORES, plan=PLAN)
+        for arm in arms:
+            if arm.p_holm > PLAN.alpha:
+                assert arm.verdict == ("not found" if (arm.auc.high or 1) < PLAN.negligible_auc else "inconclusive")
+        verdicts.append(_overall(arms, SOUND, PLAN).verdict)
+    assert verdicts.count(expected) >= 14  # by chance alone, one draw in 20 finds something, and a few stay open
+
+
+def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show() -> None:
+    items = scores_of({16: 2.0}, seed=0)
+    section = make_section(
+        items,
+        SCORES,
+        cells=detect.cells(items, SCORES, plan=PLAN),
+        arms=detect.arms(items, SCORES, plan=PLAN),
+        blind=detect.blind(items, plan=PLAN),
+        plan=PLAN,
+    )
+    assert section.findings[0].verdict == "found"
+    assert all(finding.how_to_read for finding in section.findings)
+    assert section.assumptions
+    assert section.cannot_show
+    assert {table.name for table in section.tables} == {"arms", "auc", "scores"}
+
+
+def table(**changes: object) -> pa.Table:
+    columns = {
+        "trap_id": ["a", "b"],
+        "text": ["x", "y"],
+        "arm": ["member", "decoy"],
+        "n_rep": [1, 0],
+        "length": [5, 5],
+        "stratum": ["s", "s"],
+    } | changes
+    return pa.table({name: values for name, values in columns.items() if values is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arm": None}, "t.parquet lacks the columns arm; a table of traps needs trap_id, text"),
+        ({"trap_id": ["a", "a"]}, "trap a occurs more than once"),
+        ({"arm": ["member", "control"]}, 'arm is \'control\'; expected "member" or "decoy"'),
+        ({"arm": ["decoy", "decoy"], "n_rep": [0, 0]}, "has no members"),
+        ({"n_rep": [0, 0]}, "members need n_rep of 1 or more"),
+        ({"stratum": ["s", "t"]}, "stratum 's' has members but no decoys"),
+        ({"text": ["x", None]}, "column text has empty cells"),
+        ({"n_rep": [1.5, 0.0]}, "column n_rep holds 1.5; expected int"),
+    ],
+)
+def test_a_table_that_cannot_be_tested_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_table(table(**changes), source="t.parquet")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from audit.errors import DataError
+from audit.lm.load import LanguageModel
+from audit.lm.logprobs import TokenScores
+from audit.traps.score import lowest_mean, score_texts, standardised
+
+TEXTS = ["the cat sat on the mat", "hill", "dog dog dog ran over and over the mat on the hill the cat sat"]
+
+
+def test_scores_agree_with_the_definitions_worked_slowly(random_llama: LanguageModel) -> None:
+    lm = random_llama
+    scores = score_texts(lm, TEXTS, ids=["a", "b", "c"], k=0.3)
+    for place, text in enumerate(TEXTS):
+        ids = torch.tensor([[0, *lm.tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        with torch.no_grad():
+            log_p = lm.model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        chosen = log_p.gather(1, ids[0, 1:, None])[:, 0].numpy()
+        p = log_p.exp()
+        mean = (p * log_p).sum(-1)
+        std = (p * (log_p - mean[:, None]) ** 2).sum(-1).sqrt()
+        z = (torch.from_numpy(chosen) - mean) / std
+        n_lowest = max(1, int(0.3 * len(chosen)))
+        assert scores.n_tokens[place] == len(chosen)
+        assert scores.loss[place] == pytest.approx(-chosen.mean(), abs=1e-4)
+        assert scores.perplexity[place] == pytest.approx(np.exp(-chosen.mean()), rel=1e-4)
+        assert scores.min_k[place] == pytest.approx(np.sort(chosen)[:n_lowest].mean(), abs=1e-4)
+        assert scores.min_k_plus_plus[place] == pytest.approx(np.sort(z.numpy())[:n_lowest].mean(), abs=1e-3)
+        assert scores.zlib[place] == pytest.approx(chosen.mean() / len(zlib.compress(text.encode())), rel=1e-4)
+
+
+@pytest.mark.parametrize(("n", "k", "lowest"), [(5, 0.2, 1), (15, 0.2, 3), (4, 0.2, 1), (100, 0.29, 29), (3, 1.0, 3)])
+def test_min_k_averages_the_floor_of_k_t_lowest_and_at_least_one(n: int, k: float, lowest: int) -> None:
+    values = np.arange(n, dtype=np.float32)[::-1].copy()
+    assert lowest_mean(values, k) == pytest.approx((lowest - 1) / 2)
+
+
+def test_min_k_plus_plus_without_moments_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="moments=True"):
+        standardised(TokenScores(np.zeros(2, np.float32), None, None))
+
+
+@pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0]])
+def test_order_never_changes_a_score(random_llama: LanguageModel, order: list[int]) -> None:
+    expected = score_texts(random_llama, TEXTS, ids=["a", "b", "c"])
+    found = score_texts(random_llama, [TEXTS[i] for i in order], ids=["x", "y", "z"])
+    np.testing.assert_allclose(found.loss, expected.loss[order], atol=1e-4)
+    np.testing.assert_allclose(found.min_k_plus_plus, expected.min_k_plus_plus[order], atol=1e-3)
+
+
+def test_a_text_that_is_too_long_is_refused_or_cut_and_marked(random_llama: LanguageModel) -> None:
+    long = " ".join(["cat"] * 300)
+    with pytest.raises(DataError, match="text b has"):
+        score_texts(random_llama, ["cat", long], ids=["a", "b"])
+    scores = score_texts(random_llama, ["cat", long], ids=["a", "b"], truncate=True)
+    assert scores.truncated.tolist() == [False, True]
+    assert scores.n_tokens[1] == random_llama.n_context - 1
