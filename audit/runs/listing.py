@@ -48,7 +48,9 @@ def list_runs(root: str | Path) -> RunList:
     try:
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
     except OSError as error:
-        raise InputError(f"could not list the runs in {root}: {error.strerror}. Give a folder of runs.") from error
+        raise InputError(
+            f"could not list the runs in {root}: {error.strerror}. Name the folder that holds them with --runs."
+        ) from error
     runs, unreadable = [], []
     for folder in folders:
         try:

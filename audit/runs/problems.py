@@ -67,7 +67,8 @@ def _problem(item: dict[str, Any], model: type[BaseModel]) -> str:
         allowed = f"; known here: {', '.join(known)}" if known else ""
         return f"unknown key {quoted(key)} {place}{allowed}.{did_you_mean(key, known)}"
     if item["type"] == "missing":
-        return f"{where} is missing; it has no default."
+        is_table = any(_is_model(kind) for owner in owners for kind in _members(_fields(owner).get(str(names[-1]))))
+        return f"the table [{where}] is missing; add it." if is_table else f"{where} is missing; it has no default."
     if item["type"] in ("value_error", "assertion_error"):
         return f"{where or 'the whole'}: {context.get('error', item['msg'])}"
     expected = _EXPECTED.get(item["type"])

@@ -24,7 +24,6 @@ PACKAGES = (
     "peft",
     "pyarrow",
     "pydantic",
-    "rapidfuzz",
     "safetensors",
     "scikit-learn",
     "scipy",
