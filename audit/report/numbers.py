@@ -26,7 +26,8 @@ def fixed(number: float, decimals: int) -> str:
 
 
 def _lands(number: float, decimals: int) -> bool:
-    return number not in _LANDMARKS and round(number, decimals) in _LANDMARKS
+    shown = round(number, decimals)
+    return shown in _LANDMARKS and shown != number
 
 
 def _telling(number: float, decimals: int) -> int:

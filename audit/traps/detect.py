@@ -13,7 +13,7 @@ intervals, not p-values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,11 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
                 p_value=test,
                 by_score=by_score,
                 p_holm=float(p_holm),
-                low_rank_share=wilson(int((ranks[own] <= plan.alpha).sum()), int(own.sum()), level=plan.level),
+                low_rank_share=replace(
+                    wilson(int((ranks[own] <= plan.alpha).sum()), int(own.sum()), level=plan.level),
+                    why="traps of a stratum share their decoys; the interval takes them as independent, so it is a "
+                    "little narrow",
+                ),
                 median_rank_p=float(np.median(ranks[own])),
                 n_discoveries=int(discovered[own].sum()),
                 verdict=_verdict(float(p_holm), auc, plan),

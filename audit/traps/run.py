@@ -47,13 +47,8 @@ def audit_traps(
         DataError: The table cannot be tested, or a trap does not fit the model.
         InputError: The primary score needs a reference model and there is none.
     """
-    items = check_table(traps, source=source)
-    scores = [score for score in SCORES if reference is not None or score != "ratio"]
-    if plan.primary not in scores:
-        raise InputError(
-            f'the primary score is "{plan.primary}", which compares with a reference model, and none was given; '
-            f"add [reference] to the plan, or choose primary from {', '.join(scores)}."
-        )
+    items = check_inputs(traps, source=source, plan=plan, has_reference=reference is not None)
+    scores = _scores(has_reference=reference is not None)
     own = _scored(run, "subject", items, subject, plan=plan, truncate=truncate, progress=progress)
     for name in ("loss", "min_k", "min_k_plus_plus", "zlib"):
         items[detect.column(name)] = own[name]
@@ -77,6 +72,33 @@ def audit_traps(
         )
         run.write_items("traps", pa.Table.from_pandas(items, preserve_index=False))
     return section
+
+
+def check_inputs(traps: pa.Table, *, source: str, plan: DetectionPlan, has_reference: bool) -> pd.DataFrame:
+    """The checked table of traps; everything that can be refused without a model is refused here.
+
+    Args:
+        traps: As in `audit_traps`.
+        source: Where the table came from, for messages.
+        plan: What is tested.
+        has_reference: Whether there will be a reference model.
+
+    Raises:
+        DataError: The table cannot be tested.
+        InputError: The primary score needs a reference model and there is none.
+    """
+    items = check_table(traps, source=source)
+    scores = _scores(has_reference=has_reference)
+    if plan.primary not in scores:
+        raise InputError(
+            f'the primary score is "{plan.primary}", which compares with a reference model, and none was given. '
+            f"Add [reference] to the plan, or choose primary from {', '.join(scores)}."
+        )
+    return items
+
+
+def _scores(*, has_reference: bool) -> list[str]:
+    return [score for score in SCORES if has_reference or score != "ratio"]
 
 
 def _scored(
