@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..runs.store import Run
+from ..text.safe import for_terminal
 from . import options
 from .audit_plan import AuditPlan
 
@@ -55,18 +56,28 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
     from ..runs.schema import Findings
     from ..text.files import sha256_file
     from ..text.tables import read_parquet
-    from ..traps.run import audit_traps
+    from ..traps.run import audit_traps, check_inputs
 
     detection = plan.traps.detection()
     subject = plan.subject.subject(path)
     reference = None if plan.reference is None else plan.reference.subject(path)
     table = resolve_path(plan.traps.table, path)
     traps = read_parquet(table)
+    items = check_inputs(traps, source=str(table), plan=detection, has_reference=reference is not None)
     whole = {**plan.to_record(), "inputs": {"traps": sha256_file(table)}}
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     from ..lm.load import load
+    from .checks import check_models
 
     options.quiet_libraries()
+    if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
+        check_models(
+            subject,
+            reference,
+            ids=items["trap_id"].tolist(),
+            texts=items["text"].tolist(),
+            truncate=plan.traps.truncate,
+        )
     with Run.start(
         folder,
         kind="audit",
@@ -89,12 +100,24 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
                     truncate=plan.traps.truncate,
                     progress=progress,
                 )
-            run.write_findings(Findings(sections=(section,)))
+            run.write_findings(Findings(sections=(section,), limitations=_limitations(run)))
             run.finish()
     finished = Run.open(folder)
     if not (folder / "report.html").exists():
         draw_report(finished)
     return finished
+
+
+def _limitations(run: Run) -> tuple[str, ...]:
+    """What the models themselves put limits to."""
+    cutters = {subject["fingerprint"]["tokenizer"] for subject in run.record.subjects.values()}
+    if len(cutters) < 2:
+        return ()
+    return (
+        "The subject and the reference have different tokenizer files. Where they cut a trap into different tokens, "
+        "its ratio compares means over different tokens; members and decoys are treated alike, so the tests hold, "
+        "but a ratio is not to be compared with 0.",
+    )
 
 
 def draw_report(run: Run) -> None:
@@ -116,6 +139,7 @@ def tell(run: Run, *, as_json: bool) -> int:
         print(findings.model_dump_json(indent=2))
     else:
         print(summary_text(findings))
-        print(f"Report: {options.shown(run.folder / 'report.html')}")
-    verdicts = {section.findings[0].verdict for section in findings.sections}
-    return 4 if verdicts & {"inconclusive", "confounded"} else 0
+        print(for_terminal(f"Report: {options.shown(run.folder / 'report.html')}"))
+    # An audit without a finding has no answer either.
+    verdicts = {section.findings[0].verdict if section.findings else "inconclusive" for section in findings.sections}
+    return 4 if not verdicts or verdicts & {"inconclusive", "confounded"} else 0

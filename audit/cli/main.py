@@ -1,13 +1,14 @@
 """``palimpsest``: finds the verb's file, runs it, and turns errors into messages and exit codes.
 
-Exit codes: 0 pass; 1 a gate is breached; 2 the user can mend it; 3 incomplete or crashed; 4 inconclusive; 5 the
-instrument failed its own known-answer test.
+Exit codes: 0 pass; 1 a gate is breached; 2 the user can mend it; 3 incomplete (Ctrl-C too) or crashed; 4 inconclusive;
+5 the instrument failed its own known-answer test.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -46,6 +47,16 @@ class LazyGroup(TyperGroup):
         command = typer_main.get_command(module.app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _complain("interrupted; what was finished is kept, and the same command goes on from there.")
+            sys.exit(3)
+        except BrokenPipeError:  # the reader, head say, has gone: not a breached gate, whose code is 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(3)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         with formatter.section("Verbs"):

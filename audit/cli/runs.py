@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ..errors import AuditError
 from ..report.text import summary_text
 from ..runs.listing import list_runs
+from ..runs.schema import Findings
 from ..runs.store import Run
 from ..text.safe import for_terminal
 from . import options
@@ -25,12 +27,14 @@ def list_(
 ) -> None:
     """One line for each run, the newest first: when, status, model, verdict, folder."""
     found = list_runs(runs)
+    unreadable = list(found.unreadable)
     rows = []
     for summary in found.runs:
-        verdict = "-"
-        if summary.has_findings:
-            sections = Run.open(summary.folder).findings().sections
-            verdict = ", ".join(f"{section.audit}: {section.findings[0].verdict}" for section in sections)
+        try:
+            verdict = _verdicts(Run.open(summary.folder).findings()) if summary.has_findings else "-"
+        except AuditError as error:
+            unreadable.append((summary.folder, str(error)))
+            continue
         rows.append(
             {
                 "created": summary.record.provenance.created,
@@ -46,9 +50,17 @@ def list_(
         for row in rows:
             print(for_terminal("  ".join(row.values())).replace("\n", " "))
         if not rows:
-            print(f"no runs in {runs}")
-    for folder, reason in found.unreadable:
+            print(for_terminal(f"no readable runs in {runs}"))
+    for folder, reason in unreadable:
         print(for_terminal(f"not readable: {folder}: {reason}"), file=sys.stderr)
+
+
+def _verdicts(findings: Findings) -> str:
+    """The verdict of each audit's first finding; an audit without findings has none, which is no pass."""
+    return ", ".join(
+        f"{section.audit}: {section.findings[0].verdict if section.findings else 'no finding'}"
+        for section in findings.sections
+    )
 
 
 @app.command()
@@ -57,10 +69,13 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """What a run found, in plain text or as its findings.json."""
-    findings = Run.open(run).findings()
+    opened = Run.open(run)
+    findings = opened.findings()
+    if not opened.complete:
+        print("note: this run has not ended; run its command again to finish it.", file=sys.stderr)
     if as_json:
         print(findings.model_dump_json(indent=2))
         return
     print(summary_text(findings))
     if (run / "report.html").exists():
-        print(f"Report: {options.shown(run / 'report.html')}")
+        print(for_terminal(f"Report: {options.shown(run / 'report.html')}"))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
+from ..text.safe import counted, for_terminal
 from . import options
+
+if TYPE_CHECKING:
+    from ..text.readers import TextTable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 SUFFIXES = (".parquet", ".jsonl", ".csv")
+SHOWN = 20  # skipped records that are named on the screen
 
 
 @app.command()
@@ -57,19 +62,29 @@ def score(
     beginning-of-sequence token, which is prepended where the tokenizer has one. Every other score is higher for a
     likelier member. A score of a text that was not drawn at random is indicative: it carries no p-value.
     """
+    from ..lm.checkpoint import find_checkpoint, is_local
     from ..text.readers import read_texts
-    from ..text.safe import for_terminal
 
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"--out {out} ends in {out.suffix or 'nothing'}; expected {', '.join(SUFFIXES)}.")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.absolute().parent}; make it first.")
+    _check_out(out, texts)
     if not 0 < k <= 1:
         raise InputError(f"--k is {k}; expected above 0 and at most 1.")
     if token_budget is not None and token_budget < 1:
         raise InputError(f"--token-budget is {token_budget}; expected 1 or more.")
     if unit not in ("file", "line", "paragraph"):
         raise InputError(f'--unit is "{unit}"; expected file, line or paragraph.')
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}; expected 1 or more.")
+    how = {
+        "dtype": dtype,
+        "device": device,
+        "device_map": device_map,
+        "trust_remote_code": trust_remote_code,
+    }
+    subject = options.subject(model, revision=revision, adapter=adapter, **how)  # type: ignore[arg-type]
+    other = None if reference is None else options.subject(reference, revision=None, adapter=None, **how)  # type: ignore[arg-type]
+    for one in (subject, other):
+        if one is not None and is_local(one.model):
+            find_checkpoint(one)
     table = read_texts(
         texts,
         field=field,
@@ -78,18 +93,7 @@ def score(
         limit=limit,
         unit=unit,  # type: ignore[arg-type]
     )
-    for line in table.bad:
-        print(f"skipped line {line.line}: {for_terminal(line.reason)}", file=sys.stderr)
-    how = {
-        "revision": revision,
-        "adapter": adapter,
-        "dtype": dtype,
-        "device": device,
-        "device_map": device_map,
-        "trust_remote_code": trust_remote_code,
-    }
-    subject = options.subject(model, **how)  # type: ignore[arg-type]
-    other = None if reference is None else options.subject(reference, **{**how, "revision": None, "adapter": None})  # type: ignore[arg-type]
+    _tell_skipped(table, out)
     from .scoring import Job, run_job
 
     job = Job(table=table, out=out, subject=subject, reference=other, k=k, truncate=truncate, token_budget=token_budget)
@@ -97,10 +101,32 @@ def score(
     _tell(summary, as_json=as_json)
 
 
+def _check_out(out: Path, texts: str) -> None:
+    """Refuses an --out that could not be written in the end, or whose writing would destroy the texts."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out {out} ends in {out.suffix or 'nothing'}; expected one of {', '.join(SUFFIXES)}.")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.absolute().parent}. Make it first.")
+    if out.exists() and not out.is_file():
+        raise InputError(f"--out {out} is a folder or a device. Give the path of a file.")
+    if out.exists() and Path(texts).exists() and out.samefile(texts):
+        raise InputError(f"--out {out} is the file of texts, which would be lost. Choose another --out.")
+
+
+def _tell_skipped(table: TextTable, out: Path) -> None:
+    for line in table.bad[:SHOWN]:
+        print(for_terminal(f"skipped {line.place}: {line.reason}").replace("\n", " "), file=sys.stderr)
+    if len(table.bad) > SHOWN:
+        print(f"and {len(table.bad) - SHOWN:,} more; {out}.meta.json will name them all", file=sys.stderr)
+
+
 def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
-    skipped = f", {summary['n_skipped']:,} lines skipped" if summary["n_skipped"] else ""
+    for note in summary["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    skipped = f", {counted(summary['n_skipped'], 'record')} skipped" if summary["n_skipped"] else ""
     cut = f", {summary['n_truncated']:,} truncated" if summary["n_truncated"] else ""
-    print(f"{summary['n_texts']:,} texts, {summary['n_tokens']:,} tokens{skipped}{cut} -> {summary['out']}")
+    size = f"{counted(summary['n_texts'], 'text')}, {counted(summary['n_tokens'], 'token')}"
+    print(f"{size}{skipped}{cut} -> {for_terminal(summary['out'])}")

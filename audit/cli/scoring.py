@@ -14,12 +14,16 @@ from .. import __version__
 from ..lm.load import load
 from ..lm.subject import Subject
 from ..progress import Progress, progress_bars
+from ..runs.lock import LOCK_NAME, FolderLock
 from ..runs.shards import ShardedTable
-from ..text.files import write_json
+from ..text.files import make_folder, storage_errors, write_json
 from ..text.readers import TextTable
 from ..text.tables import write_table
 from ..traps.parts import score_in_parts
 from . import options
+from .checks import check_models
+
+ROLES = ("subject", "reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,40 @@ class Job:
 def run_job(job: Job, *, restart: bool, quiet: bool) -> dict[str, Any]:
     """Score all texts and write them; returns what is also written to ``OUT.meta.json``.
 
-    The models are loaded one after the other, so that both need not fit into memory at once.
+    Whatever can be refused is refused before the first model is loaded. The models are loaded one after the other,
+    so that both need not fit into memory at once. One process at a time works for an OUT.
     """
     options.quiet_libraries()
+    notes = check_models(job.subject, job.reference, ids=job.table.ids, texts=job.table.texts, truncate=job.truncate)
+    lock = FolderLock(make_folder(job.parts))
+    lock.acquire()
+    try:
+        return _score_and_write(job, notes, restart=restart, quiet=quiet)
+    finally:
+        if job.parts.is_dir() and not any(job.parts.rglob("part-*.parquet")):
+            _remove_parts(job)
+        lock.release()
+
+
+def _remove_parts(job: Job) -> None:
+    """Remove what `run_job` made in the folder of parts, and the folder when nothing else lies in it."""
+    with storage_errors(job.parts, kept="the scores and the finished parts are unchanged", doing="tidy"):
+        for role in ROLES:
+            if (job.parts / role).is_dir():
+                shutil.rmtree(job.parts / role)
+        if [path.name for path in job.parts.iterdir()] == [LOCK_NAME]:
+            shutil.rmtree(job.parts)
+
+
+def _score_and_write(job: Job, notes: list[str], *, restart: bool, quiet: bool) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "palimpsest": __version__,
         "source": job.table.source,
         "source_sha256": job.table.sha256,
         "k": job.k,
         "truncate": job.truncate,
-        "skipped": [{"line": line.line, "reason": line.reason} for line in job.table.bad],
+        "skipped": [{"line": line.line, "place": line.place, "reason": line.reason} for line in job.table.bad],
+        "notes": notes,
         "models": {},
     }
     with progress_bars(quiet=quiet) as progress:
@@ -78,7 +106,7 @@ def run_job(job: Job, *, restart: bool, quiet: bool) -> dict[str, Any]:
         "n_truncated": int(own["truncated"].to_numpy(zero_copy_only=False).sum()),
     }
     write_json(job.out.with_name(job.out.name + ".meta.json"), meta)
-    shutil.rmtree(job.parts)
+    _remove_parts(job)
     return meta
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError, ModelError
 from ..text.files import sha256_file
 from ..text.safe import did_you_mean
+from .subject import Subject
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (
@@ -99,6 +100,40 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
+def is_local(model: str) -> bool:
+    """Whether a name can only be a folder of this machine, not a Hugging Face id."""
+    path = Path(model).expanduser()
+    return path.exists() or model.startswith(("/", "./", "../", "~")) or model.count("/") != 1 or path.parent.is_dir()
+
+
+def find_checkpoint(subject: Subject) -> list[Path]:
+    """Folder of a subject and, where it has one, of its adapter; errors as in `find_folder`."""
+    folder = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
+    return [folder] if subject.adapter is None else [folder, find_adapter(subject.adapter)]
+
+
+def refuse_same_weights(subject: Subject, reference: Subject) -> None:
+    """A model compared with itself gives 0 for every text, which looks like a result.
+
+    Raises:
+        InputError: Both have the same weights, whatever their folders are called.
+    """
+    own, other = _all_weights(subject), _all_weights(reference)
+    if len(own) == len(other) and all(
+        mine.stat().st_size == theirs.stat().st_size and sha256_file(mine) == sha256_file(theirs)
+        for mine, theirs in zip(own, other, strict=True)
+    ):
+        raise InputError(
+            f"the reference {reference.model} has the same weights as the model {subject.model}, so every ratio would "
+            "be 0. Give a reference model that never saw the texts, or none."
+        )
+
+
+def _all_weights(subject: Subject) -> list[Path]:
+    folder, *adapters = find_checkpoint(subject)
+    return [*weight_files(folder), *(adapter / "adapter_model.safetensors" for adapter in adapters)]
+
+
 def find_folder(model: str, *, revision: str | None, trust_remote_code: bool) -> Path:
     """The folder of a checkpoint: ``model`` itself, or the local snapshot of a Hugging Face id.
 
@@ -115,7 +150,7 @@ def find_folder(model: str, *, revision: str | None, trust_remote_code: bool) ->
         folder = path
     elif path.exists():
         raise InputError(f"{path} is a file; expected the folder that holds config.json and model.safetensors.")
-    elif model.startswith(("/", "./", "../", "~")) or model.count("/") != 1 or path.parent.is_dir():
+    elif is_local(model):
         raise InputError(f"no folder {path}.{_nearest(path)} Expected a checkpoint folder or an id owner/name.")
     else:
         folder = _snapshot(model, revision=revision, trust_remote_code=trust_remote_code)
@@ -171,6 +206,6 @@ def _snapshot(model: str, *, revision: str | None, trust_remote_code: bool) -> P
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f'cannot fetch "{model}"{f" at revision {revision}" if revision else ""}: {reason} '
+            f'cannot fetch "{model}"{f" at revision {revision}" if revision else ""}: {reason.rstrip(".")}. '
             "Check the name and the network, set HF_TOKEN for a gated model, or pass a local folder."
         ) from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, ModelError
 from .checkpoint import Fingerprint, find_adapter, find_folder, fingerprint, weight_files
@@ -55,6 +55,36 @@ class LanguageModel:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What is needed to cut and measure texts before a model is loaded; fields as in `LanguageModel`."""
+
+    tokenizer: PreTrainedTokenizerBase
+    subject: Subject
+    n_context: int
+    bos_id: int | None
+
+
+def load_tokens(subject: Subject) -> Tokens:
+    """The tokenizer and the context length of a model, without its weights.
+
+    Raises:
+        InputError: No such folder or id.
+        ModelError: No usable configuration or tokenizer.
+    """
+    folder = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=subject.trust_remote_code, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(_why_not(folder, subject, error)) from error
+    tokenizer = _load_tokenizer(folder, subject)
+    return Tokens(tokenizer, subject, _n_context(config), tokenizer.bos_token_id)
+
+
+def _n_context(config: Any) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
 def load(subject: Subject | str | Path) -> LanguageModel:
     """Load a causal language model for audit.
 
@@ -80,14 +110,13 @@ def load(subject: Subject | str | Path) -> LanguageModel:
     tokenizer = _load_tokenizer(folder, subject)
     model.eval()
     model.requires_grad_(False)
-    text_config = model.config.get_text_config()
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
         subject=subject,
         fingerprint=fingerprint(folder, adapter=adapter),
         device=model.get_input_embeddings().weight.device,
-        n_context=int(getattr(text_config, "max_position_embeddings", None) or 2**31),
+        n_context=_n_context(model.config),
         bos_id=tokenizer.bos_token_id,
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import DataError
-from .load import LanguageModel
+from ..text.safe import counted, quoted
+from .load import LanguageModel, Tokens
 
 
-def encode(lm: LanguageModel, texts: Sequence[str], *, parse_special: bool = False) -> list[list[int]]:
+def encode(lm: LanguageModel | Tokens, texts: Sequence[str], *, parse_special: bool = False) -> list[list[int]]:
     """Token ids of each text, without a beginning-of-sequence token.
 
     Args:
@@ -26,13 +27,13 @@ def encode(lm: LanguageModel, texts: Sequence[str], *, parse_special: bool = Fal
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def prefix_ids(lm: LanguageModel) -> list[int]:
+def prefix_ids(lm: LanguageModel | Tokens) -> list[int]:
     """What is put before every text: the beginning-of-sequence token where the tokenizer has one, else nothing."""
     return [] if lm.bos_id is None else [lm.bos_id]
 
 
 def check_lengths(
-    lm: LanguageModel, ids: Sequence[str], sequences: Sequence[Sequence[int]], *, truncate: bool
+    lm: LanguageModel | Tokens, ids: Sequence[str], sequences: Sequence[Sequence[int]], *, truncate: bool
 ) -> tuple[list[list[int]], list[str]]:
     """Sequences that fit the model's context beside the prefix, checked before anything is computed.
 
@@ -54,15 +55,16 @@ def check_lengths(
     empty = [name for name, ids_ in zip(ids, sequences, strict=True) if len(ids_) < least]
     if empty:
         raise DataError(
-            f"{len(empty)} texts have fewer than {least} tokens, so nothing in them can be scored; "
-            f"first: {empty[0]}. Leave them out."
+            f"{counted(len(empty), 'text')} with fewer than {counted(least, 'token')}, so nothing there can be "
+            f"scored; first: {quoted(empty[0])}. Leave such texts out."
         )
     too_long = [(name, len(ids_)) for name, ids_ in zip(ids, sequences, strict=True) if len(ids_) > room]
     if too_long and not truncate:
         name, length = too_long[0]
-        others = f" ({len(too_long)} texts in all)" if len(too_long) > 1 else ""
+        others = f" ({len(too_long):,} such texts in all)" if len(too_long) > 1 else ""
         raise DataError(
-            f"text {name} has {length:,} tokens; the model accepts at most {room:,}{others}. "
-            "Shorten them, or pass --truncate to score their first tokens."
+            f"text {quoted(name)} has {length:,} tokens; the model {quoted(lm.subject.model, limit=200)} accepts at "
+            f"most {room:,}{others}. Shorten what is too long, or pass --truncate (truncate = true in a plan) to score "
+            "the first tokens."
         )
     return [list(ids_[:room]) for ids_ in sequences], [name for name, _ in too_long]

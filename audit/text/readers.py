@@ -119,7 +119,8 @@ def _require_exists(path: Path) -> None:
             there = there.parent
         missing = path.relative_to(there).parts[0]
         names = [other.name for other in there.iterdir()] if there.is_dir() else []
-        raise InputError(f"there is no {quoted(missing)} in {there}.{did_you_mean(missing, names)}") from error
+        where = "the working folder" if there == Path() else there
+        raise InputError(f"there is no {quoted(missing)} in {where}.{did_you_mean(missing, names)}") from error
     except OSError as error:
         raise InputError(f"could not read {path}: {error.strerror}. Check the path and its permissions.") from error
     if not (path.is_file() or path.is_dir()):

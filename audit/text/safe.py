@@ -43,6 +43,11 @@ def quoted(value: object, *, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
+def counted(number: int, noun: str) -> str:
+    """``"1 text"``, ``"2,000 texts"``; the noun's plural takes an s."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """All of ``known``, those most like ``name`` first; equally like ones in alphabetical order."""
 

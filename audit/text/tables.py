@@ -68,9 +68,14 @@ def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pa.T
     """Reads a parquet file, or some of its columns, and checks each page that has a checksum.
 
     Raises:
-        InputError: There is no such column; those that exist are named.
-        DataError: The file is absent, cannot be read, or is damaged.
+        InputError: There is no such file or column; files and columns that exist are named.
+        DataError: The file cannot be read, is no parquet, or is damaged.
     """
+    path = Path(path)
+    if not path.is_file():
+        near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise InputError(f"could not read {path}: {what}.{did_you_mean(path.name, near)} Give a parquet file.")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             known = file.schema_arrow.names
@@ -82,7 +87,10 @@ def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pa.T
                     )
             return file.read(columns=None if columns is None else list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"could not read {path}: {error}. It is absent or damaged; restore it from a copy.") from error
+        raise DataError(
+            f"could not read {path} as parquet: {str(error).rstrip('.')}. Give a parquet file; if it is one, it is "
+            "damaged: restore it from a copy."
+        ) from error
 
 
 def _refuse_repeated_columns(path: Path, table: pa.Table) -> None:

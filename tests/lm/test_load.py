@@ -178,10 +178,10 @@ def test_bos_is_prepended_only_where_the_tokenizer_has_one(make_checkpoint: Call
 
 def test_too_long_and_empty_texts_are_named(checkpoint: Path) -> None:
     lm = load(checkpoint)
-    with pytest.raises(DataError, match=r"text b has 200 tokens; the model accepts at most 127. Shorten"):
+    with pytest.raises(DataError, match=r"text 'b' has 200 tokens; the model .* accepts at most 127. Shorten"):
         check_lengths(lm, ["a", "b"], [[1], [1] * 200], truncate=False)
     kept, cut = check_lengths(lm, ["a", "b"], [[1], list(range(200))], truncate=True)
     assert cut == ["b"]
     assert kept[1] == list(range(127))
-    with pytest.raises(DataError, match="1 texts have fewer than 1 tokens.*first: b"):
+    with pytest.raises(DataError, match="1 text with fewer than 1 token, .*first: 'b'"):
         check_lengths(lm, ["a", "b"], [[1], []], truncate=False)

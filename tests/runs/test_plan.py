@@ -107,7 +107,7 @@ def test_whole_numbers_pass_for_numbers(tmp_path: Path) -> None:
         ("seed = 2026-01-01\n" + SUBJECT, "seed is the date or time 2026-01-01; expected a text: put it in quotes."),
         ("seed = true\n" + SUBJECT, "seed is true; expected a whole number."),
         ("seed = [1]\n" + SUBJECT, "seed is a list of 1; expected a whole number."),
-        ("", "subject is missing; it has no default."),
+        ("", "the table [subject] is missing; add it."),
         ("[subject]\n", "subject.model is missing; it has no default."),
         ("[subject]\nmodel = ' '", "subject.model: the model's name is blank"),
         ("seed = \n", "plan.toml is not TOML: Invalid value (at line 1, column 8). Mend that line."),

@@ -356,7 +356,7 @@ def test_a_wrong_path_names_the_nearest(tmp_path: Path) -> None:
 def test_a_relative_path_that_is_absent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _file(tmp_path, "notes.txt", "a")
-    assert "there is no 'note.txt' in .. Did you mean 'notes.txt'?" in _message(InputError, "note.txt")
+    assert "there is no 'note.txt' in the working folder. Did you mean 'notes.txt'?" in _message(InputError, "note.txt")
     assert read_texts("notes.txt").source == "notes.txt"
 
 

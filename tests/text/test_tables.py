@@ -67,7 +67,7 @@ def test_parquet_comes_back_equal_and_damage_is_seen(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[60] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="could not read .*damaged; restore"):
+    with pytest.raises(DataError, match="could not read .*damaged: restore"):
         read_parquet(path)
 
 

@@ -56,7 +56,7 @@ def test_order_never_changes_a_score(random_llama: LanguageModel, order: list[in
 
 def test_a_text_that_is_too_long_is_refused_or_cut_and_marked(random_llama: LanguageModel) -> None:
     long = " ".join(["cat"] * 300)
-    with pytest.raises(DataError, match="text b has"):
+    with pytest.raises(DataError, match="text 'b' has"):
         score_texts(random_llama, ["cat", long], ids=["a", "b"])
     scores = score_texts(random_llama, ["cat", long], ids=["a", "b"], truncate=True)
     assert scores.truncated.tolist() == [False, True]
