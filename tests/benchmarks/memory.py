@@ -69,7 +69,8 @@ def main() -> None:
                 before, after = map(float, done.stdout.split()[-2:])
                 full = n_texts * n_tokens * SHAPE.vocab_size * 4 / 2**20
                 ratio = (weights + after - before) / (weights + chunk)
-                print(f"| {way} | {n_texts} x {n_tokens} | {full:,.0f} MiB | {after - before:,.0f} MiB | {ratio:.2f} |")
+                sizes = f"{n_texts} x {n_tokens} | {full:,.0f} MiB | {after - before:,.0f} MiB"
+                print(f"| {way} | {sizes} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
