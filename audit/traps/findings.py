@@ -206,7 +206,12 @@ def _arm_table(arms: list[Arm]) -> Table:
             Column(key="p_holm", label="p, corrected", help="Holm over all numbers of copies."),
             Column(key="low_rank_share", label="Rank p at most alpha", help="Share of traps; alpha is chance."),
             Column(key="median_rank_p", label="Median rank p", help="About 0.5 by chance."),
-            Column(key="n_discoveries", label="Traps that stand out", help="Benjamini-Hochberg over all traps."),
+            Column(
+                key="n_discoveries",
+                label="Traps that stand out",
+                help="Named one by one (Benjamini-Hochberg over all traps). A trap cannot rank better than above all "
+                "decoys of its stratum, so with few decoys many traps must do that before any is named.",
+            ),
             Column(key="verdict", label="Verdict"),
         ),
         rows=tuple(rows),

@@ -58,9 +58,7 @@ def main() -> None:
         chunk = 2**22 * 4 / 2**20
         del lm
         print(f"weights {weights:,.0f} MiB, one chunk of logits {chunk:.0f} MiB, vocabulary {SHAPE.vocab_size:,}\n")
-        print(
-            "| Way | texts x tokens | full log-softmax would be | added by scoring | (weights + added) / (weights + chunk) |"
-        )
+        print("| Way | texts x tokens | full log-softmax | added by scoring | (weights + added) / (weights + chunk) |")
         print("|---|---|---|---|---|")
         for way, cases in (("palimpsest", CASES), ("full log-softmax", CASES[:2])):
             for n_texts, n_tokens in cases:

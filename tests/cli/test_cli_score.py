@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import math
+import os
 import subprocess
 import sys
 import zlib
@@ -216,7 +217,8 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_file(
     arguments = ["score", str(llama), str(texts), "--quiet", "--device", "cpu", "--out"]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments, "killed.parquet"],
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        # As many threads as here: other numbers of them may round another way.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()), "PATH": ""},
         capture_output=True,
         check=False,
     )

@@ -1,0 +1,23 @@
+"""Fixtures for all rooms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from audit.testbed.planted import Testbed, build
+
+
+@pytest.fixture(scope="session")
+def testbed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this test session alone; workers of pytest-xdist share it, and only one of them builds."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "testbed-cache"
+
+
+@pytest.fixture(scope="session")
+def testbed_tiny(testbed_cache: Path) -> Testbed:
+    """The tiny testbed with all four models, seed 0. Read only: do not write into its folder."""
+    return build("tiny", cache=testbed_cache, device="cpu")
