@@ -17,6 +17,7 @@ from altair.typing import ChartType
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..text.numbers import percent
 from .chart_rows import (
     CONTROL,
     Rows,
@@ -29,7 +30,6 @@ from .chart_rows import (
     length_label,
     records,
 )
-from .numbers import percent
 from .palette import DASHES, QUIET, SERIES, SHADE, SHAPES, WIDTH, cycled, legend_columns, ramp, styled
 
 _WIDEST = 700  # pixels of a panel with many repetitions

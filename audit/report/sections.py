@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..runs.schema import AuditSection, Finding, Findings, RunRecord, Verdict
-from .numbers import percent
+from ..text.numbers import percent
 
 # Gravest first. "not found" stands below everything that leaves the question open.
 GRAVITY: tuple[Verdict, ...] = ("found", "confounded", "inconclusive", "not found", "information")

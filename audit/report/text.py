@@ -21,8 +21,9 @@ def summary_text(findings: Findings) -> str:
     lines = [f"{top.label.upper()}: {top.meaning}"]
     for section in findings.sections:
         lines += ["", one_line(section.title)]
+        said: set[str] = set()
         for one in judged(section):
-            lines += ["", *_finding(one)]
+            lines += ["", *_finding(one, said)]
         if not section.findings:
             lines += ["", "  no finding: this is not a pass"]
     if findings.limitations:
@@ -32,7 +33,8 @@ def summary_text(findings: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _finding(one: Judged) -> list[str]:
+def _finding(one: Judged, said: set[str]) -> list[str]:
+    """Lines of one finding; notes and readings that were ``said`` before are not said again."""
     finding, label = one.finding, VERDICT_WORDS[one.verdict][0].upper()
     lines = _wrapped(finding.claim, first=f"  {label:<14}", rest=" " * 16)
     rows = [
@@ -44,11 +46,14 @@ def _finding(one: Judged) -> list[str]:
     values = max((width(value) for _, value, *_ in rows), default=0)
     for name, value, n, why in rows:
         lines.append(" " * 16 + f"{padded(name, names)}  {padded(value, values)}  {n}".rstrip())
-        if why:
+        if why and (value == NOT_ESTIMABLE or why not in said):
+            said.add(why)
             lines += _wrapped(why, first=" " * 18 + ("why: " if value == NOT_ESTIMABLE else "note: "), rest=" " * 23)
     if one.remark:
         lines += _wrapped(one.remark, first=" " * 16, rest=" " * 16)
-    lines += _wrapped(finding.how_to_read, first=" " * 16, rest=" " * 16)
+    if finding.how_to_read not in said:
+        said.add(finding.how_to_read)
+        lines += _wrapped(finding.how_to_read, first=" " * 16, rest=" " * 16)
     return lines
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, PValueRecord, Table, Verdict
 from ..stats.estimate import Estimate, PValue
+from ..text.numbers import fixed, p_number
 from . import detect
 from .config import DetectionPlan
 from .detect import Arm, Blind
@@ -117,13 +118,13 @@ def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
 
 
 def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
-    value = "undefined" if arm.auc.value is None else f"{arm.auc.value:.3f}"
+    value = "undefined" if arm.auc.value is None else fixed(arm.auc.value, 3)
     copies = "1 copy" if arm.n_rep == 1 else f"{arm.n_rep} copies"
     return Finding(
         id=f"traps.copies_{arm.n_rep}",
         audit="traps",
         claim=(
-            f"Traps planted with {copies}: AUC {value}, corrected p = {arm.p_holm:.2g}; {arm.n_discoveries} of "
+            f"Traps planted with {copies}: AUC {value}, corrected p = {p_number(arm.p_holm)}; {arm.n_discoveries} of "
             f"{arm.low_rank_share.n} stand out one by one (Benjamini-Hochberg at {plan.alpha:g})."
         ),
         verdict=arm.verdict,  # type: ignore[arg-type]
@@ -235,8 +236,9 @@ def _auc_table(cells: list[detect.Cell]) -> Table:
         name="auc",
         title="Every score, length and number of copies",
         note=(
-            'Rows of length "all" standardise scores inside each stratum. "control" compares one random half of the '
-            "decoys with the other. Only the primary score was fixed beforehand; the other rows are exploratory."
+            "Scores are standardised inside each stratum by the decoys' mean and standard deviation. Copies "
+            '"control" compares one random half of the decoys with the other. Only the primary score was fixed '
+            "beforehand; the other rows are exploratory."
         ),
         columns=(
             Column(key="score", label="Score"),

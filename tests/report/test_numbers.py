@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.report.numbers import estimate, fixed, method_note, p_number, p_value, plain
+from audit.report.numbers import estimate, method_note, p_value, plain
 from audit.runs.schema import EstimateRecord, PValueRecord
+from audit.text.numbers import fixed, p_number
 
 
 def record(value: float | None, low: float | None, high: float | None, why: str | None = None) -> EstimateRecord:
