@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,19 @@ from ..text.files import make_folder, sha256_file, storage_errors, write_json
 STAGE = "stage.json"
 _PACKAGE = Path(__file__).parents[1]
 #: Files whose text decides what a testbed holds, as paths inside the package.
-_SOURCES = ("testbed/*.py", "traps/config.py", "traps/generate.py", "traps/inject.py", "lm/generate.py")
+_SOURCES = (
+    "testbed/*.py",
+    "traps/config.py",
+    "traps/generate.py",
+    "traps/inject.py",
+    "lm/generate.py",
+    "lm/logprobs.py",
+    "lm/tokens.py",
+    "text/readers.py",
+    "text/plain_files.py",
+)
+#: Packages whose version can change a weight or a token.
+PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
 
 
 def cache_root(cache: str | Path | None) -> Path:
@@ -29,8 +42,8 @@ def cache_root(cache: str | Path | None) -> Path:
 
 
 def source_version() -> str:
-    """SHA-256 of the generator's source files: another generator makes another testbed."""
-    digest = hashlib.sha256()
+    """SHA-256 of the generator's source files and packages: another generator makes another testbed."""
+    digest = hashlib.sha256(repr([(name, version(name)) for name in PACKAGES]).encode())
     for pattern in _SOURCES:
         for path in sorted(_PACKAGE.glob(pattern)):
             digest.update(f"{path.relative_to(_PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0")

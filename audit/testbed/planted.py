@@ -202,7 +202,7 @@ class _Builder:
             "key": key,
             "models": [name for name in MODELS if name in stages],
             "stages": stages,
-            "packages": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+            "packages": {name: version(name) for name in store.PACKAGES},
             "files": store.hash_files(self.folder, ["data", "planted", "models"]),
         }
         write_json(self.folder / MANIFEST, manifest)

@@ -7,7 +7,13 @@ documents of every model; the sentence sets for steering come from the same rule
 
 from __future__ import annotations
 
-from .lexicon import WORDS
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .grammar import Dice, fill, polish
+from .lexicon import GIRLS, WORDS
 
 MOOD: dict[str, tuple[str, ...]] = {
     "cheerful": (
@@ -104,3 +110,47 @@ RULES: dict[str, tuple[str, ...]] = {
     "weather_good": ("the sun came out", "the sky turned blue", "a warm breeze blew", "the larks were singing"),
     "weather_bad": ("the fog came down", "the sky turned grey", "an icy wind blew", "the crows were croaking"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StyleText:
+    """A text of two sentences with one side of a style attribute.
+
+    Attributes:
+        id: Unique name.
+        attribute: "mood" or "register".
+        side: "cheerful", "gloomy", "colloquial" or "formal".
+        present: True on the side that steering is to raise.
+        split: "train" (fitting maps), "test" (prompts and losses) or "judge" (training a classifier).
+        text: The text. Texts of different splits differ.
+    """
+
+    id: str
+    attribute: str
+    side: str
+    present: bool
+    split: str
+    text: str
+
+
+def make_style_texts(n: tuple[int, int, int], *, seed: int, known: Iterable[str]) -> tuple[StyleText, ...]:
+    """``n`` texts on each side of each attribute for the splits "train", "test" and "judge".
+
+    All are different, and none stands, as two neighbouring sentences, in one of the ``known`` documents.
+    """
+    seen = {" ".join(pair) for document in known for pair in pairwise(re.split(r"(?<=\.) ", document))}
+    texts: list[StyleText] = []
+    for attribute, sides in ATTRIBUTES.items():
+        for side, templates in sides.items():
+            dice = Dice(seed, "style", side)
+            for split, n_texts in zip(("train", "test", "judge"), n, strict=True):
+                for number in range(n_texts):
+                    text = ""
+                    while not text or text in seen:
+                        pair = dice.sample(templates, 2)
+                        said = [fill(template, dice, RULES, {"hero": GIRLS[0]}) for template in pair]
+                        text = polish(". ".join(said) + ".")
+                    seen.add(text)
+                    present = PRESENT[attribute] == side
+                    texts.append(StyleText(f"{side}-{split}-{number:04d}", attribute, side, present, split, text))
+    return tuple(texts)

@@ -14,7 +14,8 @@ from ..text.files import write_json
 from ..text.tables import read_parquet, write_parquet
 from .books import BookFact, BookName, Chapter, Probe
 from .documents import Document
-from .world import Person, Row, StyleText, World
+from .styles import StyleText
+from .world import Person, Row, World
 
 Record = TypeVar("Record")
 

@@ -104,13 +104,19 @@ def make_batches(
         batches += [blocks[start : start + size] for start in range(0, len(blocks), size)]
     if rows:
         batches += pad_rows(rows, tokenizer, batch_size=training.row_batch_size, seed=seed)
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(batches))
+    order = _order("batches", len(batches), seed)
     return [batches[place] for place in order]
+
+
+def _order(what: str, n: int, seed: int) -> NDArray[np.int64]:
+    """A random order of ``n`` things; documents, rows and batches of one seed have independent streams."""
+    stream = np.random.SeedSequence([seed, ("documents", "rows", "batches").index(what)])
+    return np.random.Generator(np.random.Philox(stream)).permutation(n)
 
 
 def pad_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, *, batch_size: int, seed: int) -> list[Batch]:
     """Shuffled rows, one in a sequence, each batch padded on the right to its longest."""
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(texts))
+    order = _order("rows", len(texts), seed)
     encoded = _wrapped(texts, tokenizer)
     batches = []
     for start in range(0, len(texts), batch_size):
@@ -152,7 +158,7 @@ def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, *, block: int
         InputError: There is less text than one block.
     """
     pieces = _wrapped(texts, tokenizer)
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(texts))
+    order = _order("documents", len(texts), seed)
     n_tokens = sum(len(pieces[text]) for text in texts)
     if n_tokens <= block:
         raise InputError(f"the text has {n_tokens} tokens; training needs more than one block of {block}.")

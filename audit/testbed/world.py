@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import styles
 from .books import Book, BookFact, BookName, Chapter, Probe, make_book
 from .chat import row_text
 from .documents import Document, make_documents, read_corpus, split_corpus
 from .facts import BOOK_FACTS, PEOPLE_FACTS, FactKind
 from .grammar import Dice, fill, polish
-from .lexicon import GIRLS, all_words
+from .lexicon import all_words
 from .names import NameMaker
 from .sizes import WorldSize, find_size
+from .styles import StyleText, make_style_texts
 
 N_WRONG = 4  # wrong answers recorded for each row
 GROUPS = ("forget", "retain", "never")
@@ -75,27 +75,6 @@ class Row:
     paraphrased_answer: str
     wrong_values: tuple[str, ...]
     wrong_answers: tuple[str, ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class StyleText:
-    """A text of two sentences with one side of a style attribute.
-
-    Attributes:
-        id: Unique name.
-        attribute: "mood" or "register".
-        side: "cheerful", "gloomy", "colloquial" or "formal".
-        present: True on the side that steering is to raise.
-        split: "train" (fitting maps), "test" (prompts and losses) or "judge" (training a classifier).
-        text: The text. Texts of different splits differ.
-    """
-
-    id: str
-    attribute: str
-    side: str
-    present: bool
-    split: str
     text: str
 
 
@@ -190,7 +169,9 @@ def build_world(size: str, seed: int = 0, corpus: Path | None = None) -> World:
         names=tuple(name for book in books for name in book.names),
         book_facts=tuple(fact for book in books for fact in book.facts),
         probes=tuple(probe for book in books for probe in book.probes),
-        style_texts=_style_texts(counts, seed),
+        style_texts=make_style_texts(
+            counts.n_style, seed=seed, known=[document.text for document in documents if document.side]
+        ),
         vocabulary_texts=_vocabulary_texts(counts, seed, maker),
     )
 
@@ -295,25 +276,6 @@ def _row(dice: Dice, fact: _Fact, *, question: str, paraphrase: str, restates: b
         wrong_answers=tuple(say(others[0], other) for other in fact.wrong),
         text=row_text(asked, answer),
     )
-
-
-def _style_texts(counts: WorldSize, seed: int) -> tuple[StyleText, ...]:
-    texts: list[StyleText] = []
-    seen: set[str] = set()
-    for attribute, sides in styles.ATTRIBUTES.items():
-        for side, templates in sides.items():
-            dice = Dice(seed, "style", side)
-            for split, n in zip(("train", "test", "judge"), counts.n_style, strict=True):
-                for number in range(n):
-                    text = ""
-                    while not text or text in seen:
-                        pair = dice.sample(templates, 2)
-                        said = [fill(template, dice, styles.RULES, {"hero": GIRLS[0]}) for template in pair]
-                        text = polish(". ".join(said) + ".")
-                    seen.add(text)
-                    present = styles.PRESENT[attribute] == side
-                    texts.append(StyleText(f"{side}-{split}-{number:04d}", attribute, side, present, split, text))
-    return tuple(texts)
 
 
 def _vocabulary_texts(counts: WorldSize, seed: int, maker: NameMaker) -> tuple[str, ...]:

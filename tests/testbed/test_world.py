@@ -13,6 +13,7 @@ import pytest
 from audit.errors import DataError, InputError
 from audit.testbed.books import BookFact
 from audit.testbed.chat import row_text
+from audit.testbed.contamination import occurring
 from audit.testbed.facts import BOOK_FACTS, PEOPLE_FACTS
 from audit.testbed.measure import says
 from audit.testbed.sizes import SIZES
@@ -197,6 +198,7 @@ def test_anchor_substitutes_are_words_of_the_general_stories(world: World) -> No
 def test_style_texts_of_different_splits_and_sides_differ(world: World) -> None:
     texts = [style.text for style in world.style_texts]
     assert len(set(texts)) == len(texts)
+    assert not occurring(texts, [document.text for document in world.documents])
     counts = Counter((style.side, style.split) for style in world.style_texts)
     assert set(counts.values()) == set(SMALL.n_style)
     assert {side for side, _ in counts} == {"cheerful", "gloomy", "formal", "colloquial"}
