@@ -87,7 +87,7 @@ class DetectionPlan:
         primary: The one score on which claims rest; the others are exploratory.
         alpha: Error rate of each family of tests, in (0, 1).
         k: Share of a text's tokens that Min-K% and Min-K%++ average over, in (0, 1].
-        n_draws: Random re-draws of the assignment in the permutation test.
+        n_draws: Random re-draws of the assignment in the permutation test, 99 to 10,000,000.
         negligible_auc: "Not found" is said only when the whole interval of the AUC lies below this; in (0.5, 1).
         level: Level of the intervals.
         seed: Seed of re-draws, of the split of the controls and of the blind baseline.
@@ -107,7 +107,7 @@ class DetectionPlan:
         ranges = {
             "alpha": (0 < self.alpha < 1, "a number between 0 and 1"),
             "k": (0 < self.k <= 1, "above 0 and at most 1"),
-            "n_draws": (self.n_draws >= 99, "99 or more"),
+            "n_draws": (99 <= self.n_draws <= 10_000_000, "99 to 10,000,000"),
             "negligible_auc": (0.5 < self.negligible_auc < 1, "between 0.5 and 1"),
             "level": (0 < self.level < 1, "a number between 0 and 1"),
             "seed": (self.seed >= 0, "0 or more"),

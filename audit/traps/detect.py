@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import zscore
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -35,13 +36,14 @@ from .config import DetectionPlan
 
 Floats = NDArray[np.float64]
 BLIND_LEVEL = 0.99  # two checks at 99% each: together they refuse a sound design about once in 50
+LEAST_DECOYS = 10  # in each stratum; with fewer the AUC's interval is too narrow to rule an effect out
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """AUC and TPR of one score on the members of one length and repetition against the decoys of that length.
 
-    ``length`` None stands for all lengths, scores standardised inside each stratum. ``n_rep`` None is the
+    Scores are standardised inside each stratum. ``length`` None stands for all lengths, ``n_rep`` None for the
     control: one random half of the decoys against the other.
     """
 
@@ -141,10 +143,8 @@ def cells(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> lis
     lengths: list[int | None] = [int(length) for length in sorted(set(items["length"]))]
     half = _random_half(items, seed=plan.seed)
     for score in scores:
-        raw = items[column(score)].to_numpy(dtype=np.float64)
-        even = standardised(items, score)
+        values = standardised(items, score)
         for length in [*lengths, None] if len(lengths) > 1 else lengths:
-            values = even if length is None else raw
             inside = np.ones(len(items), bool) if length is None else (items["length"] == length).to_numpy()
             for n_rep in n_reps:
                 positive = values[inside & ~decoy & (items["n_rep"] == n_rep).to_numpy()]
@@ -158,9 +158,10 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
     """The arm tests on the primary score, Holm-corrected, with the verdict of each.
 
     The rule: "found" when Holm's p-value is at most alpha; "not found" when the upper bound of the AUC lies below
-    ``plan.negligible_auc``; else "inconclusive".
+    ``plan.negligible_auc`` and every stratum has `LEAST_DECOYS` decoys; else "inconclusive".
     """
     decoy = (items["arm"] == "decoy").to_numpy()
+    enough = bool((items[decoy].groupby("stratum").size() >= LEAST_DECOYS).all())
     n_rep = items["n_rep"].to_numpy()
     even = standardised(items, plan.primary)
     strata = items["stratum"].to_numpy()
@@ -201,7 +202,7 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
                 ),
                 median_rank_p=float(np.median(ranks[own])),
                 n_discoveries=int(discovered[own].sum()),
-                verdict=_verdict(float(p_holm), auc, plan),
+                verdict=_verdict(float(p_holm), auc, plan, enough=enough),
             )
         )
     return found
@@ -211,12 +212,14 @@ def blind(items: pd.DataFrame, *, plan: DetectionPlan) -> Blind:
     """The model-blind baselines: a bag of words, and the reference model alone.
 
     The bag of words is that of Meeus et al. (SoK, arXiv:2406.17975): word counts with a document frequency of at
-    least 5%, a random forest of depth 2, five folds, scored out of fold.
+    least 5%, a random forest of depth 2, five folds, scored out of fold. Both are standardised inside each stratum
+    (over members and decoys alike), because strata may differ in length, perplexity and share of members by design.
     """
     member = (items["arm"] == "member").to_numpy()
-    words = _bag_of_words(items["text"].tolist(), member, seed=plan.seed)
+    strata = items["stratum"].to_numpy()
+    words = _bag_of_words(items["text"].tolist(), member, strata, seed=plan.seed)
     if "reference_loss" in items:
-        reference = _blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member)
+        reference = _blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member, strata)
     else:
         reference = Estimate.undefined(method="AUC", why="no reference model was given", level=BLIND_LEVEL)
     return Blind(words, reference, any(_excludes_half(estimate) for estimate in (words, reference)))
@@ -225,15 +228,12 @@ def blind(items: pd.DataFrame, *, plan: DetectionPlan) -> Blind:
 def _cell(
     score: str, length: int | None, n_rep: int | None, positive: Floats, negative: Floats, plan: DetectionPlan
 ) -> Cell:
-    return Cell(
-        score=score,
-        length=length,
-        n_rep=n_rep,
-        n_members=len(positive),
-        n_decoys=len(negative),
-        auc=roc_auc(positive, negative, level=plan.level),
-        tpr_at_1pct_fpr=tpr_at_fpr(positive, negative, fpr=0.01, level=plan.level),
-    )
+    if len(positive) and len(negative):
+        auc = roc_auc(positive, negative, level=plan.level)
+        tpr = tpr_at_fpr(positive, negative, fpr=0.01, level=plan.level)
+    else:
+        auc = tpr = Estimate.undefined(method="AUC and TPR", why="one side is empty", level=plan.level)
+    return Cell(score, length, n_rep, len(positive), len(negative), auc, tpr)
 
 
 def _random_half(items: pd.DataFrame, *, seed: int) -> NDArray[np.bool_]:
@@ -246,13 +246,13 @@ def _random_half(items: pd.DataFrame, *, seed: int) -> NDArray[np.bool_]:
     return half
 
 
-def _verdict(p_holm: float, auc: Estimate, plan: DetectionPlan) -> str:
+def _verdict(p_holm: float, auc: Estimate, plan: DetectionPlan, *, enough: bool) -> str:
     if p_holm <= plan.alpha:
         return "found"
-    return "not found" if auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"
+    return "not found" if enough and auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"
 
 
-def _bag_of_words(texts: list[str], member: NDArray[np.bool_], *, seed: int) -> Estimate:
+def _bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[Any], *, seed: int) -> Estimate:
     method = "AUC of a bag of words, random forest of depth 2, out of 5 folds"
     if min(member.sum(), (~member).sum()) < 5:
         return Estimate.undefined(method=method, why="fewer than 5 members or decoys", level=BLIND_LEVEL)
@@ -265,11 +265,12 @@ def _bag_of_words(texts: list[str], member: NDArray[np.bool_], *, seed: int) -> 
         out_of_fold = cross_val_predict(forest, texts, member, cv=folds, method="predict_proba")[:, 1]
     except ValueError:  # no word reaches the document frequency
         return Estimate.undefined(method=method, why="no word occurs in 5% of the traps", level=BLIND_LEVEL)
-    return _blind_auc(out_of_fold, member)
+    return _blind_auc(out_of_fold, member, strata)
 
 
-def _blind_auc(values: Floats, member: NDArray[np.bool_]) -> Estimate:
-    return roc_auc(values[member], values[~member], level=BLIND_LEVEL)
+def _blind_auc(values: Floats, member: NDArray[np.bool_], strata: NDArray[Any]) -> Estimate:
+    even = pd.Series(values).groupby(strata).transform(lambda inside: zscore(inside) if np.ptp(inside) > 0 else 0.0)
+    return roc_auc(even[member], even[~member], level=BLIND_LEVEL)
 
 
 def _excludes_half(estimate: Estimate) -> bool:

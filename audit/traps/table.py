@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import DataError
+from ..text.safe import quoted
 from .generate import Trap
 
 REQUIRED = {"trap_id": str, "text": str, "arm": str, "n_rep": int, "length": int, "stratum": str}
@@ -40,33 +41,56 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
         source: Where it came from, for the message.
 
     Raises:
-        DataError: A column is missing, an id occurs twice, an arm is neither "member" nor "decoy", a member has no
-            copies or a decoy has some, or a stratum with members has no decoys.
+        DataError: A column is missing or twice there, a cell is empty or of the wrong type, a text is not UTF-8, an id
+            occurs twice, an arm is neither "member" nor "decoy", a member has no copies or a decoy has some, or a
+            stratum with members has no decoys.
     """
+    twice_named = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if twice_named:
+        raise DataError(f"{source} has more than one column {twice_named[0]!r}; expected every name once.")
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise DataError(
             f"{source} lacks the columns {', '.join(missing)}; a table of traps needs {', '.join(REQUIRED)}."
         )
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise DataError(f"{source} holds a damaged value, such as a text that is not UTF-8: {error}.") from error
     frame = table.to_pandas()
     if frame[list(REQUIRED)].isna().any(axis=None):
         place = frame[list(REQUIRED)].isna().any()
         raise DataError(f"{source}: column {place.idxmax()} has empty cells; fill them or leave the rows out.")
     for name, kind in REQUIRED.items():
-        wrong = [value for value in frame[name].tolist() if not isinstance(value, kind)]
+        values = frame[name].tolist()
+        wrong = [row for row, value in enumerate(values) if not isinstance(value, kind) or isinstance(value, bool)]
         if wrong:
-            raise DataError(f"{source}: column {name} holds {wrong[0]!r}; expected {kind.__name__} in every row.")
+            raise DataError(
+                f"{source}, row {wrong[0] + 1}: {name} is {values[wrong[0]]!r}; expected {kind.__name__} in every row."
+            )
+        blank = [row for row, value in enumerate(values) if kind is str and not value.strip()]
+        if blank:
+            raise DataError(f"{source}, row {blank[0] + 1}: {name} is blank; fill it or leave the row out.")
     twice = frame["trap_id"][frame["trap_id"].duplicated()]
     if len(twice):
-        raise DataError(f"{source}: trap {twice.iloc[0]} occurs more than once; every trap needs an id of its own.")
+        raise DataError(
+            f"{source}, row {twice.index[0] + 1}: trap {quoted(twice.iloc[0])} occurs more than once; every trap needs "
+            "an id of its own."
+        )
     unknown = frame[~frame["arm"].isin(["member", "decoy"])]
     if len(unknown):
-        raise DataError(f'{source}: arm is {unknown["arm"].iloc[0]!r}; expected "member" or "decoy".')
+        raise DataError(
+            f'{source}, row {unknown.index[0] + 1}: arm is {unknown["arm"].iloc[0]!r}; expected "member" or "decoy".'
+        )
+    if (frame["length"] < 1).any():
+        short = frame["length"].lt(1).idxmax()
+        raise DataError(f"{source}, row {short + 1}: length is {frame['length'][short]}; expected 1 token or more.")
     member = frame["arm"] == "member"
     if not member.any():
         raise DataError(f"{source} has no members; there is nothing to test.")
-    if (frame.loc[member, "n_rep"] < 1).any() or (frame.loc[~member, "n_rep"] != 0).any():
-        raise DataError(f"{source}: members need n_rep of 1 or more, and decoys n_rep 0.")
+    copies = (member & (frame["n_rep"] < 1)) | (~member & (frame["n_rep"] != 0))
+    if copies.any():
+        raise DataError(f"{source}, row {copies.idxmax() + 1}: members need n_rep of 1 or more, and decoys n_rep 0.")
     alone = sorted(set(frame.loc[member, "stratum"]) - set(frame.loc[~member, "stratum"]))
     if alone:
         raise DataError(

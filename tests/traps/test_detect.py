@@ -134,6 +134,34 @@ def test_blind_baselines_see_nothing_in_a_sound_design() -> None:
     assert blind.bag_of_words.level == 0.99
 
 
+def test_strata_with_unlike_shares_of_members_are_not_taken_for_a_difference() -> None:
+    """Long traps mostly planted, short ones mostly not: length tells the arm, but not inside a stratum."""
+    called = 0
+    for seed in range(10):
+        items = scores_of({}, seed=seed, members=20, decoys=60)
+        long, member = items["stratum"] == "s2", items["arm"] == "member"
+        items = items[~(long & ~member & (items.index % 3 > 0)) & ~(~long & member & (items.index % 3 > 0))]
+        items.loc[items["stratum"] == "s2", "text"] += " dragon"
+        items.loc[items["stratum"] == "s2", "reference_loss"] -= 3
+        called += detect.blind(items, plan=PLAN).confounded
+    assert called <= binom.ppf(0.99, 10, 0.02)
+
+
+def test_an_effect_is_not_ruled_out_with_fewer_than_ten_decoys_in_a_stratum() -> None:
+    for decoys, expected in ((9, "inconclusive"), (10, "not found")):
+        items = pd.concat([scores_of({}, seed=s, members=60, decoys=decoys) for s in range(8)])
+        items["stratum"] += "/" + (np.arange(len(items)) // (len(items) // 8)).astype(str)
+        assert {arm.verdict for arm in detect.arms(items, SCORES, plan=PLAN)} == {expected}
+
+
+def test_a_single_decoy_leaves_the_control_undefined_instead_of_failing() -> None:
+    items = scores_of({}, seed=0, members=1, decoys=1)
+    items = items[items["stratum"] == "s0"]
+    (control,) = (cell for cell in detect.cells(items, ["ratio"], plan=PLAN) if cell.n_rep is None)
+    assert control.auc.value is None
+    assert control.auc.why == "one side is empty"
+
+
 def test_members_that_read_differently_are_called_confounded() -> None:
     items = scores_of({16: 3.0}, seed=3)
     member = items["arm"] == "member"
@@ -206,15 +234,27 @@ def table(**changes: object) -> pa.Table:
     ("changes", "message"),
     [
         ({"arm": None}, "t.parquet lacks the columns arm; a table of traps needs trap_id, text"),
-        ({"trap_id": ["a", "a"]}, "trap a occurs more than once"),
+        ({"trap_id": ["a", "a"]}, "row 2: trap 'a' occurs more than once"),
         ({"arm": ["member", "control"]}, 'arm is \'control\'; expected "member" or "decoy"'),
         ({"arm": ["decoy", "decoy"], "n_rep": [0, 0]}, "has no members"),
         ({"n_rep": [0, 0]}, "members need n_rep of 1 or more"),
         ({"stratum": ["s", "t"]}, "stratum 's' has members but no decoys"),
         ({"text": ["x", None]}, "column text has empty cells"),
-        ({"n_rep": [1.5, 0.0]}, "column n_rep holds 1.5; expected int"),
+        ({"n_rep": [1.5, 0.0]}, "row 1: n_rep is 1.5; expected int"),
+        ({"n_rep": [True, False]}, "row 1: n_rep is True; expected int"),
+        ({"text": ["x", " "]}, "row 2: text is blank"),
+        ({"length": [5, 0]}, "row 2: length is 0; expected 1 token or more"),
     ],
 )
 def test_a_table_that_cannot_be_tested_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_table(table(**changes), source="t.parquet")
+
+
+def test_two_columns_of_one_name_and_bytes_that_are_no_text_are_refused() -> None:
+    doubled = table().append_column("text", pa.array(["x", "y"]))
+    with pytest.raises(DataError, match="more than one column 'text'"):
+        check_table(doubled, source="t.parquet")
+    broken = table(text=pa.array([b"\xff", b"y"]).view(pa.string()))
+    with pytest.raises(DataError, match="t.parquet holds a damaged value, such as a text that is not UTF-8"):
+        check_table(broken, source="t.parquet")
