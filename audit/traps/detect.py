@@ -217,7 +217,7 @@ def blind(items: pd.DataFrame, *, plan: DetectionPlan) -> Blind:
     """
     member = (items["arm"] == "member").to_numpy()
     strata = items["stratum"].to_numpy()
-    words = _bag_of_words(items["text"].tolist(), member, strata, seed=plan.seed)
+    words = bag_of_words(items["text"].tolist(), member, strata, seed=plan.seed)
     if "reference_loss" in items:
         reference = _blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member, strata)
     else:
@@ -252,7 +252,8 @@ def _verdict(p_holm: float, auc: Estimate, plan: DetectionPlan, *, enough: bool)
     return "not found" if enough and auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"
 
 
-def _bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[Any], *, seed: int) -> Estimate:
+def bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[Any], *, seed: int) -> Estimate:
+    """AUC of word counts alone, as `blind` describes it; members above decoys of their own stratum, shape (n,) each."""
     method = "AUC of a bag of words, random forest of depth 2, out of 5 folds"
     if min(member.sum(), (~member).sum()) < 5:
         return Estimate.undefined(method=method, why="fewer than 5 members or decoys", level=BLIND_LEVEL)

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STEPS = ("times.py", "scoring.py", "memory.py", "kill_demo.py", "calibrate_traps.py", "calibrate_stats.py")
+STEPS = (
+    "times.py",
+    "scoring.py",
+    "memory.py",
+    "kill_demo.py",
+    "real_input.py",
+    "calibrate_traps.py",
+    "calibrate_stats.py",
+)
 
 
 def main() -> None:
