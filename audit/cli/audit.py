@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from ..runs.store import Run
 from ..text.safe import for_terminal
 from . import options
@@ -63,7 +64,10 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
     reference = None if plan.reference is None else plan.reference.subject(path)
     table = resolve_path(plan.traps.table, path)
     traps = read_parquet(table)
-    items = check_inputs(traps, source=str(table), plan=detection, has_reference=reference is not None)
+    try:
+        items = check_inputs(traps, source=str(table), plan=detection, has_reference=reference is not None)
+    except InputError as error:  # about the plan; what is wrong with the table is a DataError, which names it
+        raise InputError(f"{path}: {error}") from error
     whole = {**plan.to_record(), "inputs": {"traps": sha256_file(table)}}
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     from ..lm.load import load
@@ -86,6 +90,7 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
         command=sys.argv,
         resume=resume,
         hardware=options.gpus(),
+        plan_folder=path.absolute().parent,
     ) as run:
         if not run.complete:
             run.add_seed("traps", detection.seed)

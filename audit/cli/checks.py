@@ -13,6 +13,10 @@ OTHER_TOKENS = (
     "the two models cut the texts into different tokens, so ratio compares means over different tokens: "
     "compare it between texts only, never with 0."
 )
+NO_BOS = (
+    "the {role}'s tokenizer has no beginning-of-sequence token, so the first token of each text has nothing before it "
+    "and is not scored."
+)
 
 
 def check_models(
@@ -41,9 +45,13 @@ def check_models(
         find_checkpoint(one)
     if reference is not None:
         refuse_same_weights(subject, reference)
-    cuts = []
-    for one in subjects:
+    cuts, notes = [], []
+    for one, role in zip(subjects, ("model", "reference"), strict=False):
         tokens = load_tokens(one)
         sequences, _ = check_lengths(tokens, ids, encode(tokens, texts), truncate=truncate)
         cuts.append([tokens.bos_id is None, *(hash(tuple(sequence)) for sequence in sequences)])
-    return [OTHER_TOKENS] if len(cuts) == 2 and cuts[0] != cuts[1] else []
+        if tokens.bos_id is None:
+            notes.append(NO_BOS.format(role=role))
+    if len(cuts) == 2 and cuts[0] != cuts[1]:
+        notes.insert(0, OTHER_TOKENS)
+    return notes

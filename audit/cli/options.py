@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..errors import StorageError
 from ..lm.subject import Subject
 
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")]
-Adapter = Annotated[str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.")]
 DeviceMap = Annotated[str | None, typer.Option(help='"auto" spreads the model over several GPUs.')]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; auto is float32 on a CPU.")]
@@ -45,11 +45,27 @@ def subject(
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' own bars and advice off the screen: ours say what is going on."""
+    """Keep transformers' own bars and advice off the screen: ours say what is going on.
+
+    Raises:
+        StorageError: There is no temporary folder, without which torch cannot be imported.
+    """
+    _require_temporary_folder()
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def _require_temporary_folder() -> None:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise StorageError(
+            "no temporary folder can be written, and torch needs one: neither $TMPDIR nor /tmp, /var/tmp, /usr/tmp or "
+            "the working folder takes a file. Free some space there, raise the limit (ulimit -f), or set TMPDIR to a "
+            "folder that can be written."
+        ) from error
 
 
 def gpus() -> dict[str, Any]:

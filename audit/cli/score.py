@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..text.readers import TextTable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-SUFFIXES = (".parquet", ".jsonl", ".csv")
 SHOWN = 20  # skipped records that are named on the screen
 
 
@@ -25,7 +24,8 @@ SHOWN = 20  # skipped records that are named on the screen
 def score(
     model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a Hugging Face id.")],
     texts: Annotated[
-        str, typer.Argument(help="jsonl, csv, tsv, parquet, txt (also .gz), a folder of txt, or hf:owner/name.")
+        str,
+        typer.Argument(help="jsonl, json, csv, tsv, txt (each also .gz), parquet, a folder of txt, or hf:owner/name."),
     ],
     out: Annotated[Path, typer.Option(help="Where the scores go: .parquet, .jsonl or .csv.")],
     reference: Annotated[
@@ -42,11 +42,20 @@ def score(
         bool, typer.Option("--truncate", help="Score the first tokens of texts longer than the context.")
     ] = False,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Leave malformed lines out and record them.")
+        bool,
+        typer.Option(
+            "--skip-bad-lines",
+            help="Leave malformed lines, and files of a folder that cannot be read, out and record them.",
+        ),
     ] = False,
     token_budget: Annotated[int | None, typer.Option(help="Tokens in a batch, padding included.")] = None,
-    revision: options.Revision = None,
-    adapter: options.Adapter = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of MODEL, when it is a Hugging Face id; not of the reference."),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="PEFT adapter (folder or id) laid over MODEL; not over the reference.")
+    ] = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -59,13 +68,15 @@ def score(
 
     One row for each text: id, n_tokens, loss, perplexity, min_k, min_k_plus_plus, zlib, and ratio with --reference
     (truncated with --truncate). loss is the mean negative log-likelihood in nats over all tokens after the
-    beginning-of-sequence token, which is prepended where the tokenizer has one. Every other score is higher for a
-    likelier member. A score of a text that was not drawn at random is indicative: it carries no p-value.
+    beginning-of-sequence token, which is prepended where the tokenizer has one; perplexity is left empty where it is
+    too large for a number. Every other score is higher for a likelier member. A score of a text that was not drawn at
+    random is indicative: it carries no p-value.
     """
     from ..lm.checkpoint import find_checkpoint, is_local
     from ..text.readers import read_texts
+    from .outputs import check_out
 
-    _check_out(out, texts)
+    check_out(out, texts)
     if not 0 < k <= 1:
         raise InputError(f"--k is {k}; expected above 0 and at most 1.")
     if token_budget is not None and token_budget < 1:
@@ -101,23 +112,14 @@ def score(
     _tell(summary, as_json=as_json)
 
 
-def _check_out(out: Path, texts: str) -> None:
-    """Refuses an --out that could not be written in the end, or whose writing would destroy the texts."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--out {out} ends in {out.suffix or 'nothing'}; expected one of {', '.join(SUFFIXES)}.")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.absolute().parent}. Make it first.")
-    if out.exists() and not out.is_file():
-        raise InputError(f"--out {out} is a folder or a device. Give the path of a file.")
-    if out.exists() and Path(texts).exists() and out.samefile(texts):
-        raise InputError(f"--out {out} is the file of texts, which would be lost. Choose another --out.")
-
-
 def _tell_skipped(table: TextTable, out: Path) -> None:
     for line in table.bad[:SHOWN]:
         print(for_terminal(f"skipped {line.place}: {line.reason}").replace("\n", " "), file=sys.stderr)
     if len(table.bad) > SHOWN:
-        print(f"and {len(table.bad) - SHOWN:,} more; {out}.meta.json will name them all", file=sys.stderr)
+        print(
+            f"and {len(table.bad) - SHOWN:,} more; {for_terminal(str(out))}.meta.json will name them all",
+            file=sys.stderr,
+        )
 
 
 def _tell(summary: dict[str, Any], *, as_json: bool) -> None:

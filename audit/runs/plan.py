@@ -47,7 +47,7 @@ def parse_plan(text: str, model: type[Plan], *, source: str) -> Plan:
     """As `load_plan`, for text at hand; ``source`` names it in messages."""
     try:
         data = tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a TOMLDecodeError, or a number of more digits than Python reads
         raise InputError(f"{source} is not TOML: {error}. Mend that line.") from error
     except RecursionError as error:
         raise InputError(f"{source} is not a plan: it is nested too deeply.") from error
@@ -68,8 +68,15 @@ def resolve_path(value: str | Path, plan: str | Path) -> Path:
     Args:
         value: Path as the plan gives it.
         plan: Path of the plan file.
+
+    Raises:
+        InputError: The home folder that ``~`` names is not known.
     """
-    return Path(plan).absolute().parent / Path(value).expanduser()
+    try:
+        return Path(plan).absolute().parent / Path(value).expanduser()
+    except RuntimeError as error:
+        home = Path(value).parts[0]
+        raise InputError(f"{value}: the home folder {home} is not known. Write the whole path instead.") from error
 
 
 def _read(path: Path) -> str:
@@ -100,5 +107,5 @@ def _not_finite(value: Any, where: str = "") -> list[str]:
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{where} is {value}; expected a finite number."]
     if isinstance(value, date | datetime | time):
-        return [f"{where} is the date or time {value}; expected a text: put it in quotes."]
+        return [f"{where} is the date or time {value}; a plan holds none. Give a number, or put a text in quotes."]
     return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..text.safe import printable
 from .moments import now
 from .schema import Provenance
 
@@ -58,7 +59,7 @@ def provenance(command: Sequence[str], *, hardware: Mapping[str, Any] | None = N
         dirty=dirty,
         packages=package_versions(PACKAGES),
         hardware={**_machine(), **(hardware or {})},
-        command=tuple(_printable(argument) for argument in command),
+        command=tuple(printable(argument) for argument in command),
     )
 
 
@@ -132,8 +133,3 @@ def _memory_gib() -> float | None:
     except (OSError, ValueError):
         return None
     return round(size / 2**30, 1)
-
-
-def _printable(argument: str) -> str:
-    """The argument with bytes that are not UTF-8 written as escapes, so that JSON can hold it."""
-    return argument.encode("utf-8", "backslashreplace").decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, InputError
+from ..errors import AuditError, DataError, IncompleteRunError, InputError
 from ..text.files import is_temporary, storage_errors
 from ..text.safe import quoted
 from .lock import LOCK_NAME
@@ -31,6 +31,18 @@ def read_run(folder: Path) -> RunRecord:
     if plan_hash(record.plan) != record.plan_sha256:
         raise DataError(f"{path}: the plan in it is not the one its plan_sha256 names. Restore it from a copy.")
     return record
+
+
+def result_missing(folder: Path, name: str, record: RunRecord) -> AuditError:
+    """What to say of a file of results that is not there: of a complete run it was lost, and running does not help."""
+    if record.status == "complete":
+        return DataError(
+            f"{folder} has no {name}, though the run is complete. Restore {name} from a copy, or begin anew with "
+            "another --out."
+        )
+    return IncompleteRunError(
+        f"{folder} has no {name}: the run is {record.status}. Run the same command again to finish it."
+    )
 
 
 def read_seconds(folder: Path) -> dict[str, float]:

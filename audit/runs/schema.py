@@ -155,6 +155,7 @@ class RunRecord(Record):
     status: Literal["running", "complete"]
     plan: dict[str, Any]
     plan_sha256: str
+    plan_folder: str | None = None  # where relative paths of plan.toml start; None where nobody said
     subjects: dict[str, dict[str, Any]] = {}
     seeds: dict[str, int] = {}
     stages: tuple[StageRecord, ...] = ()

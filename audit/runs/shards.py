@@ -12,11 +12,11 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import DataError, IncompleteRunError, InputError
+from ..errors import AuditError, DataError, IncompleteRunError, InputError
 from ..text.files import atomic_writer, make_folder, remove_leftovers, storage_errors
 from ..text.safe import quoted
 from ..text.tables import write_parquet
-from .lock import FolderLock
+from .lock import LOCK_NAME, FolderLock
 from .records import read_record, write_record
 from .schema import SCHEMA_VERSION, Record
 
@@ -258,6 +258,35 @@ class ShardedTable:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.parquet"
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a finished part lies in ``folder``."""
+    return any(folder.glob(_PARTS))
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what a `ShardedTable` made in ``folder``, and the folder when nothing else lies in it.
+
+    Raises:
+        StorageError: The folder cannot be read or changed.
+    """
+    with storage_errors(folder, kept="what else lies there is unchanged", doing="tidy"):
+        remove_leftovers(folder)
+        if _is_job(folder / "job.json"):
+            for path in (*folder.glob(_PARTS), folder / "job.json"):
+                path.unlink(missing_ok=True)
+        (folder / LOCK_NAME).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_job(path: Path) -> bool:
+    try:
+        read_record(path, Job, missing="")
+    except AuditError:
+        return False
+    return True
 
 
 def _stored(schema: pa.Schema) -> pa.Schema:

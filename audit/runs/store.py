@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,17 +19,17 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from ..errors import IncompleteRunError, InputError, StorageError
+from ..errors import InputError, StorageError
 from ..text.files import make_folder, remove_leftovers, storage_errors, write_json, write_text
-from ..text.safe import did_you_mean, quoted
+from ..text.safe import did_you_mean, printable, quoted
 from ..text.tables import read_parquet, write_parquet
 from .lock import FolderLock
 from .moments import now
 from .provenance import provenance
 from .records import first_difference, plain, plan_hash, read_record, write_record
-from .resume import read_run, read_seconds, refuse_strangers, require_same_plan, require_same_versions
+from .resume import read_run, read_seconds, refuse_strangers, require_same_plan, require_same_versions, result_missing
 from .schema import Findings, Provenance, RunRecord, StageRecord
-from .shards import ShardedTable
+from .shards import ShardedTable, remove_parts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -66,6 +65,7 @@ class Run:
         command: Sequence[str],
         resume: bool = True,
         hardware: Mapping[str, Any] | None = None,
+        plan_folder: Path | None = None,
     ) -> Run:
         """Makes a run, resumes the same one, or returns it as it is when it is complete.
 
@@ -77,6 +77,7 @@ class Run:
             command: The command line, program first.
             resume: Whether a run that is there may be gone on with.
             hardware: Further facts for the provenance, such as the GPUs' names.
+            plan_folder: Where relative paths of the plan start; a resumed run keeps the first one.
 
         Raises:
             InputError: The folder is another run's (the first differing key is named), is no run's and not empty, is
@@ -85,6 +86,8 @@ class Run:
             StorageError: The folder cannot be written.
         """
         folder = Path(folder)
+        if printable(folder) != str(folder):
+            raise InputError(f"the run's folder {printable(folder)} is not UTF-8. Give --out a path in UTF-8.")
         plain_plan: dict[str, Any] = plain(plan, "plan")
         refuse_strangers(make_folder(folder))
         made_here = provenance(command, hardware=plain(hardware or {}, "hardware"))
@@ -95,7 +98,7 @@ class Run:
             if (folder / "run.json").exists():
                 run = cls._resume(folder, kind, plain_plan, lock, resume=resume, made_here=made_here)
             else:
-                run = cls._create(folder, kind, plain_plan, lock, made_here=made_here)
+                run = cls._create(folder, kind, plain_plan, lock, made_here=made_here, plan_folder=plan_folder)
             if not run.complete:
                 make_folder(folder / "items")
                 if plan_text is not None and not (folder / "plan.toml").exists():
@@ -108,7 +111,16 @@ class Run:
         return run
 
     @classmethod
-    def _create(cls, folder: Path, kind: str, plan: dict[str, Any], lock: FolderLock, *, made_here: Provenance) -> Run:
+    def _create(
+        cls,
+        folder: Path,
+        kind: str,
+        plan: dict[str, Any],
+        lock: FolderLock,
+        *,
+        made_here: Provenance,
+        plan_folder: Path | None,
+    ) -> Run:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         record = RunRecord(
             id=f"{kind}-{moment}-{secrets.token_hex(4)}",
@@ -116,6 +128,7 @@ class Run:
             status="running",
             plan=plan,
             plan_sha256=plan_hash(plan),
+            plan_folder=None if plan_folder is None else printable(plan_folder.absolute()),
             provenance=made_here,
         )
         write_record(folder / "run.json", record)
@@ -161,6 +174,8 @@ class Run:
         """
         folder = Path(folder)
         if not folder.is_dir():
+            if folder.exists():
+                raise InputError(f"{folder} is a file; give the folder of a run.")
             near = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             raise InputError(f"there is no run folder at {folder}.{did_you_mean(folder.name, near)}")
         if not (folder / "run.json").exists():
@@ -303,16 +318,13 @@ class Run:
         """Reads a table of items, or some of its columns.
 
         Raises:
-            IncompleteRunError: There is no such table.
+            IncompleteRunError: There is no such table yet.
             InputError: There is no such column; those that exist are named.
-            DataError: The file is damaged.
+            DataError: The file is damaged, or lacks in a complete run.
         """
         path = self.items_path(name)
         if not path.exists():
-            raise IncompleteRunError(
-                f"{self.folder} has no items {quoted(name)}: the run is {self._record.status}. "
-                "Run the same command again to finish it."
-            )
+            raise result_missing(self.folder, f"items/{path.name}", self._record)
         return read_parquet(path, columns)
 
     def shards(self, name: str, *, key: str, n_parts: int, restart: bool = False) -> ShardedTable:
@@ -339,10 +351,12 @@ class Run:
 
         Raises:
             IncompleteRunError: There is none yet.
-            DataError: It is damaged or of another version.
+            DataError: It is damaged, of another version, or lacks in a complete run.
         """
-        missing = f"{self.folder} has no findings: the run is {self._record.status}. Run the same command again."
-        return read_record(self.folder / "findings.json", Findings, missing=missing)
+        path = self.folder / "findings.json"
+        if not path.exists():
+            raise result_missing(self.folder, path.name, self._record)
+        return read_record(path, Findings, missing=f"there is no {path}")
 
     def finish(self) -> None:
         """Marks the run complete, removes what only served its making, and frees the folder.
@@ -357,7 +371,7 @@ class Run:
             (self.folder / "seconds.json").unlink(missing_ok=True)
             for parts in sorted((self.folder / "parts").glob("*")):
                 if self.items_path(parts.name).exists():
-                    shutil.rmtree(parts)
+                    remove_parts(parts)
             if (self.folder / "parts").is_dir() and not any((self.folder / "parts").iterdir()):
                 (self.folder / "parts").rmdir()
         self.close()

@@ -54,10 +54,15 @@ def storage_errors(path: Path, *, kept: str, doing: str = "write") -> Iterator[N
     try:
         yield
     except OSError as error:
-        unknown = (error.strerror or str(error), "Check the disk and the folder")
-        why, remedy = _REMEDIES.get(error.errno or 0, unknown)
+        why, remedy = why_and_remedy(error)
         message = f"could not {doing} {path}: {why}; {kept}. {remedy}, then run the same command again."
         raise StorageError(message) from error
+
+
+def why_and_remedy(error: OSError) -> tuple[str, str]:
+    """What an operating system's error means, as a clause, and what a user can do, as the start of a sentence."""
+    unknown = (error.strerror or str(error), "Check the disk and the folder")
+    return _REMEDIES.get(error.errno or 0, unknown)
 
 
 @contextmanager

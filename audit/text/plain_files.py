@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
-from .rows import BadLine, Row, open_stream, read_lines
+from .rows import BadLine, Row, nul_problem, open_stream, read_lines
 
 Unit = Literal["file", "line", "paragraph"]
 EXTENSIONS = (".txt", ".txt.gz")
@@ -88,6 +88,9 @@ def _whole(path: Path, name: str, field: str) -> Row | BadLine:
     with open_stream(path) as stream:
         before = stream.tell()
         content = stream.read()
+    if reason := nul_problem(content, before):
+        line = content[: content.index(0)].count(b"\n") + 1
+        return BadLine(line, reason, f"{name}, line {line}")
     try:
         return Row(1, name, name, {field: content.decode().replace("\r\n", "\n")})
     except UnicodeDecodeError as error:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..errors import DataError, InputError
+from ..errors import AuditError, DataError, InputError
+from .csv_rows import csv_rows
 from .hub import PREFIX, hub_rows
 from .plain_files import EXTENSIONS as TEXT_EXTENSIONS
 from .plain_files import Unit, text_files, text_rows
-from .rows import BadLine, Row, csv_rows, json_rows, jsonl_rows, parquet_rows, require_field
-from .safe import did_you_mean, quoted
+from .rows import BadLine, Row, json_rows, jsonl_rows, parquet_rows, require_field
+from .safe import printable, quoted
+from .sources import hash_of_files, require_exists, states
 
 KNOWN: Final = ".jsonl, .json, .csv, .tsv, .txt (each also with .gz), .parquet, a folder of .txt, hf:owner/name"
 _NAMED = 5  # bad lines that a message names; the rest are counted
@@ -44,7 +46,9 @@ class TextTable:
         bad: Records that were left out, in order of the source; empty unless ``skip_bad_lines`` was set.
         source: Path or ``hf:`` name as it was given.
         sha256: SHA-256 of the file as it lies on disk; of a folder, of the lines ``<sha256>  <relative path>`` of its
-            texts in order of path; of a dataset, of the JSON lines ``["id", "text"]`` of the texts read.
+            texts that can be read, in order of path; of a dataset, of the JSON lines ``["id", "text"]`` of the texts
+            read.
+        names: What a message calls each text: its identifier, or where it stands ("line 3") when it has none.
     """
 
     ids: tuple[str, ...]
@@ -52,6 +56,7 @@ class TextTable:
     bad: tuple[BadLine, ...]
     source: str
     sha256: str
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -74,14 +79,16 @@ def read_texts(
     .txt. Of a folder, every .txt and .txt.gz file at any depth is read, in order of path; hidden ones are not.
 
     A record is bad when it is malformed, lacks the field, or its text is null, blank, no text, or not UTF-8; and when
-    its identifier is missing where others have one, is neither a text nor a whole number, or was used before.
+    its identifier is missing where others have one, is neither a text nor a whole number, or was used before. A file
+    of a folder that cannot be read counts as one bad record.
 
     Args:
         source: Path, or ``hf:`` name (text only; a Path is always a file).
         field: Field or column that holds the text; not used for .txt.
         id_field: Field that holds the identifier. None: "id" when there is one, else where the record stands: its
             line (row, item) number; for .txt the file's name or relative path, and ``path:line`` for parts of it.
-        skip_bad_lines: Leave bad records out and list them in ``bad``, instead of stopping.
+        skip_bad_lines: Leave bad records out and list them in ``bad``, instead of stopping; but never the greater part
+            for want of an identifier.
         limit: Stop after that many texts, 1 or more; what follows is not looked at, and only ``sha256`` covers it.
         unit: What is one text of a .txt file: the "file", a "line" or a "paragraph" (ended by a blank line).
 
@@ -94,37 +101,31 @@ def read_texts(
         raise InputError(f"limit is {limit}; expected 1 or more.")
     name = str(source)
     if isinstance(source, str) and source.startswith(PREFIX):
-        rows = hub_rows(source, field, id_field)
-        ids, texts, bad = _collect(rows, name, field, id_field, skip_bad_lines, limit)
-        return TextTable(ids, texts, bad, name, _hash_of_texts(ids, texts))
+        good, bad = _collect(hub_rows(source, field, id_field), name, field, id_field, skip_bad_lines, limit)
+        return _table(good, bad, name, None)
+    if isinstance(source, str) and "://" in source:
+        raise InputError(
+            f"{source} is an address, and nothing is fetched from addresses. Download the file and give its path, or "
+            "name a Hugging Face dataset: hf:owner/name."
+        )
     path = Path(source)
-    _require_exists(path)
+    require_exists(path)
     files = text_files(path) if path.is_dir() else [path]
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path} is empty. Give a file with at least one text.")
     reader = _reader(path, files, field, id_field, unit)
-    before, digest = _states(files), _hash_of_files(path, files)
-    ids, texts, bad = _collect(reader(), name, field, id_field, skip_bad_lines, limit)
-    if _states(files) != before:
+    before, digest = states(files), hash_of_files(path, files)
+    good, bad = _collect(reader(), name, field, id_field, skip_bad_lines, limit)
+    if states(files) != before:
         raise DataError(f"{path} changed while it was read. Read it again when nothing writes to it.")
-    return TextTable(ids, texts, bad, name, digest)
+    return _table(good, bad, name, digest)
 
 
-def _require_exists(path: Path) -> None:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        there = path.parent
-        while not there.exists():
-            there = there.parent
-        missing = path.relative_to(there).parts[0]
-        names = [other.name for other in there.iterdir()] if there.is_dir() else []
-        where = "the working folder" if there == Path() else there
-        raise InputError(f"there is no {quoted(missing)} in {where}.{did_you_mean(missing, names)}") from error
-    except OSError as error:
-        raise InputError(f"could not read {path}: {error.strerror}. Check the path and its permissions.") from error
-    if not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path} is a device or a pipe. Give a file or a folder.")
+def _table(good: list[_Good], bad: list[BadLine], source: str, sha256: str | None) -> TextTable:
+    ids = tuple(row.label if row.identifier is None else row.identifier for row in good)
+    texts = tuple(row.text for row in good)
+    names = tuple(row.place if row.identifier is None else row.identifier for row in good)
+    return TextTable(ids, texts, tuple(bad), source, sha256 or _hash_of_texts(ids, texts), names)
 
 
 def _reader(
@@ -153,14 +154,21 @@ def _reader(
 
 
 def _folder_rows(path: Path, files: list[Path], field: str, unit: Unit) -> Iterator[Row | BadLine]:
+    if not path.is_dir():
+        yield from text_rows(path, name=None, field=field, unit=unit)
+        return
     for file in files:
-        name = file.relative_to(path).as_posix() if path.is_dir() else None
-        yield from text_rows(file, name=name, field=field, unit=unit)
+        name = file.relative_to(path).as_posix()
+        try:  # read to its end before a row is given, so that no part of a damaged file counts
+            rows: list[Row | BadLine] = list(text_rows(file, name=name, field=field, unit=unit))
+        except AuditError as error:
+            rows = [BadLine(1, str(error), name)]
+        yield from rows
 
 
 def _collect(
     rows: Iterable[Row | BadLine], source: str, field: str, id_field: str | None, skip: bool, limit: int | None
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[BadLine, ...]]:
+) -> tuple[list[_Good], list[BadLine]]:
     """Sorts good rows from bad ones."""
     key = "id" if id_field is None else id_field
     good: list[_Good] = []
@@ -174,7 +182,11 @@ def _collect(
             bad.append(row)
             continue
         seen.update(dict.fromkeys(row.values))
-        reason = _text_problem(row.values, field) or _id_problem(row.values, key, used, needed=id_field is not None)
+        reason = (
+            _text_problem(row.values, field)
+            or _id_problem(row.values, key, used, needed=id_field is not None)
+            or _name_problem(row.label)
+        )
         if reason:
             bad.append(BadLine(row.line, reason, row.place))
             continue
@@ -189,12 +201,17 @@ def _collect(
         if id_field is not None:
             require_field(id_field, list(seen), source)
     if used and len(used) < len(good):
+        n_without = len(good) - len(used)
+        if skip and n_without > len(used):
+            raise DataError(
+                f"{source}: {n_without} records have no field {quoted(key)} and {len(used)} have one, so skipping "
+                "would leave out the greater part. Give every record one, or none: they are then numbered."
+            )
         reason = f"no field {quoted(key)}, which other records have"
         bad += [BadLine(row.line, reason, row.place) for row in good if row.identifier is None]
         good = [row for row in good if row.identifier is not None]
     _judge(source, n_records, len(good), bad, skip)
-    ids = tuple(row.label if row.identifier is None else row.identifier for row in good)
-    return ids, tuple(row.text for row in good), tuple(bad)
+    return good, bad
 
 
 def _text_problem(values: dict[str, Any], field: str) -> str | None:
@@ -232,6 +249,11 @@ def _id_problem(values: dict[str, Any], key: str, used: dict[str, str], *, neede
     return _surrogate_problem(str(identifier), key)
 
 
+def _name_problem(label: str) -> str | None:
+    """A file's name becomes the text's identifier, which has to be UTF-8."""
+    return "the name of the file is not UTF-8. Rename it" if printable(label) != label else None
+
+
 def _judge(source: str, n_records: int, n_good: int, bad: list[BadLine], skip: bool) -> None:
     """Raises unless the texts can be used."""
     if n_records == 0:
@@ -245,28 +267,6 @@ def _judge(source: str, n_records: int, n_good: int, bad: list[BadLine], skip: b
     if skip:
         remedy = "No text is left; mend the file."
     raise DataError(f"{source}: {len(bad)} of {n_records} records cannot be used:\n" + "\n".join(lines) + f"\n{remedy}")
-
-
-def _states(files: list[Path]) -> list[tuple[int, int, int]]:
-    """What changes when a file is written: inode, size (bytes), time of change (ns)."""
-    try:
-        return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in (file.stat() for file in files)]
-    except OSError as error:
-        raise DataError(f"{error.filename} went away while it was read: {error.strerror}.") from error
-
-
-def _hash_of_files(path: Path, files: list[Path]) -> str:
-    digests = []
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                digests.append((hashlib.file_digest(stream, "sha256").hexdigest(), file))
-        except OSError as error:
-            raise InputError(f"could not read {file}: {error.strerror}. Check its permissions.") from error
-    if not path.is_dir():
-        return digests[0][0]
-    lines = "".join(f"{digest}  {file.relative_to(path).as_posix()}\n" for digest, file in digests)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _hash_of_texts(ids: Iterable[str], texts: Iterable[str]) -> str:

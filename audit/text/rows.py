@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,8 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, InputError
 from .safe import did_you_mean, nearest_first, quoted
+
+_LIST_HINT = " (where the whole file is one JSON list, name it *.json)"
 
 
 class Row(NamedTuple):
@@ -55,11 +55,26 @@ class Line(NamedTuple):
 def require_field(field: str, known: list[str], source: str) -> None:
     """Raises an InputError that lists the fields that exist, those most like ``field`` first."""
     if field not in known:
+        _refuse_other_delimiter(known, source)
         names = nearest_first(field, known)
         listed = ", ".join(quoted(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
         raise InputError(
             f"{source} has no field {quoted(field)}; it has {listed or 'none'}.{did_you_mean(field, known)} "
             "Name the right one with --field (texts) or --id-field (identifiers)."
+        )
+
+
+def _refuse_other_delimiter(known: list[str], source: str) -> None:
+    """A table whose header came out as one cell is cut at another character than its extension says."""
+    name = source.lower().removesuffix(".gz")
+    if len(known) != 1 or not name.endswith((".csv", ".tsv")):
+        return
+    delimiter = "," if name.endswith(".csv") else "\t"
+    other = next((mark for mark in ",;\t|" if mark in known[0] and mark != delimiter), None)
+    if other is not None:
+        raise InputError(
+            f"{source}: the header {quoted(known[0])} is a single column; its delimiter seems to be {other!r}, not "
+            f"{delimiter!r}. Save the table with commas as .csv, or with tabs as .tsv."
         )
 
 
@@ -97,7 +112,10 @@ def _skip_mark(stream: gzip.GzipFile | io.BufferedReader, path: Path) -> None:
 
 
 def read_lines(stream: gzip.GzipFile | io.BufferedReader) -> Iterator[Line]:
-    """Lines that end in LF or CRLF, and nowhere else: U+2028 and the like stay inside a line."""
+    """Lines that end in LF or CRLF, and nowhere else: U+2028 and the like stay inside a line.
+
+    A NUL is a problem: no text holds one, and a file full of them is UTF-16.
+    """
     offset = stream.tell()
     for number, raw in enumerate(stream, start=1):
         problem = None
@@ -107,23 +125,36 @@ def read_lines(stream: gzip.GzipFile | io.BufferedReader) -> Iterator[Line]:
             text = raw.decode(errors="replace")
             byte = f"0x{raw[error.start]:02x}"
             problem = f"byte {byte} at offset {offset + error.start} of the file's text is not UTF-8"
+        else:
+            problem = nul_problem(raw, offset)
         offset += len(raw)
         yield Line(number, text, problem)
 
 
+def nul_problem(raw: bytes, offset: int) -> str | None:
+    """What is wrong with bytes that hold a NUL; ``offset`` is where they begin in the file's text."""
+    at = raw.find(0)
+    if at < 0:
+        return None
+    return f"byte 0x00 at offset {offset + at} of the file's text is a NUL; is it UTF-16? Save it as UTF-8"
+
+
 def jsonl_rows(path: Path) -> Iterator[Row | BadLine]:
     """JSON Lines: one object on each line; blank lines are passed over."""
+    n_seen = 0
     with open_stream(path) as stream:
         for number, text, problem in read_lines(stream):
             place = f"line {number}"
             if problem:
                 yield BadLine(number, problem, place)
             elif text.strip():
+                n_seen += 1
                 value = _parsed(text.rstrip("\r\n"))
                 if isinstance(value, dict):
                     yield Row(number, place, str(number), value)
                 else:
-                    yield BadLine(number, value, place)
+                    is_list = n_seen == 1 and text.lstrip().startswith("[")
+                    yield BadLine(number, value + _LIST_HINT if is_list else value, place)
 
 
 def _parsed(text: str) -> dict[str, Any] | str:
@@ -185,69 +216,11 @@ def json_rows(path: Path) -> Iterator[Row | BadLine]:
             yield BadLine(number, f"{_kind(item)}, not an object with fields", place)
 
 
-def csv_rows(path: Path, delimiter: str) -> Iterator[Row | BadLine]:
-    """CSV or TSV (RFC 4180 quotes) whose first line names the columns; blank lines are passed over."""
-    before = csv.field_size_limit(sys.maxsize)  # a setting of the whole process, so it is put back
-    try:
-        with open_stream(path) as stream:
-            yield from _csv_records(path, read_lines(stream), delimiter)
-    finally:
-        csv.field_size_limit(before)
-
-
-def _csv_records(path: Path, lines: Iterator[Line], delimiter: str) -> Iterator[Row | BadLine]:
-    broken: dict[int, str] = {}
-    ended = False
-
-    def physical_lines() -> Iterator[str]:
-        nonlocal ended
-        for number, text, problem in lines:
-            if problem:
-                broken[number] = problem
-            yield text
-        ended = True
-
-    reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        first = reader.line_num + 1
-        reason = None
-        cells: list[str] = []
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if ended:
-                raise DataError(f"{path}, line {first}: a quote is opened and never closed. Close it.") from error
-            reason = f"malformed CSV: {error}"
-        last = reader.line_num
-        place = f"line {first}" if first == last else f"lines {first} to {last}"
-        problems = [f"line {number}: {broken.pop(number)}" for number in sorted(broken)]
-        reason = "; ".join(problems) or reason
-        if header is None:
-            header = _header(path, cells, reason, place)
-        elif reason:
-            yield BadLine(first, reason, place)
-        elif cells and len(cells) != len(header):
-            yield BadLine(first, f"{len(cells)} cells; the header has {len(header)}", place)
-        elif cells:
-            yield Row(first, place, str(first), dict(zip(header, cells, strict=True)))
-
-
-def _header(path: Path, cells: list[str], reason: str | None, place: str) -> list[str] | None:
-    if reason:
-        raise DataError(f"{path}, {place}: the header cannot be read: {reason}.")
-    twice = sorted({name for name in cells if cells.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}, {place}: the header names {quoted(twice[0])} twice. Give each column its own name.")
-    return cells or None
-
-
 def parquet_rows(path: Path, field: str, id_field: str | None) -> Iterator[Row | BadLine]:
     """Rows of a parquet file, only the columns ``field`` and the identifier's."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Opened here, because pyarrow cannot open a path that is not UTF-8.
+        with path.open("rb") as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             require_field(field, schema.names, str(path))
             if id_field is not None:

@@ -43,6 +43,11 @@ def quoted(value: object, *, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
+def printable(text: object) -> str:
+    """``text`` with bytes of a path that are not UTF-8 written as escapes, so that JSON can hold it."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 def counted(number: int, noun: str) -> str:
     """``"1 text"``, ``"2,000 texts"``; the noun's plural takes an s."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
@@ -58,7 +63,7 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` with a leading space when something known is like ``name``, else nothing."""
-    lowered = {candidate.lower(): candidate for candidate in sorted(known)}
+    """``" Did you mean 'x'?"`` with a leading space when another known name is like ``name``, else nothing."""
+    lowered = {candidate.lower(): candidate for candidate in sorted(known) if candidate != name}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f" Did you mean {lowered[close[0]]!r}?" if close else ""

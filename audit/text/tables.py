@@ -73,11 +73,14 @@ def read_parquet(path: str | Path, columns: Sequence[str] | None = None) -> pa.T
     """
     path = Path(path)
     if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"could not read {path}: it is a folder. Give a parquet file.")
         near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "it is a folder" if path.is_dir() else "there is no such file"
-        raise InputError(f"could not read {path}: {what}.{did_you_mean(path.name, near)} Give a parquet file.")
+        hint = did_you_mean(path.name, near)
+        raise InputError(f"could not read {path}: there is no such file.{hint} Give a parquet file.")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Opened here, because pyarrow cannot open a path that is not UTF-8.
+        with path.open("rb") as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
             known = file.schema_arrow.names
             for column in columns or ():
                 if column not in known:

@@ -120,7 +120,18 @@ def test_an_interrupted_audit_goes_on_and_ends_with_equal_findings(
         ("n_draws", "n_drwas", "Did you mean 'n_draws'?"),
         ("[subject]", "[subjct]", "Did you mean 'subject'?"),
         ("[traps]", "[trap]", "the table [traps] is missing; add it."),
-        ("n_draws = 99", "n_draws = 9", "traps: n_draws is 9; expected 99 or more"),
+        ("n_draws = 99", "n_draws = 9", "plan.toml: traps: n_draws is 9; expected 99 to 10,000,000"),
+        ('table = "traps.parquet"', 'table = "~nosuchuser/x"', "the home folder ~nosuchuser is not known"),
+        ('table = "traps.parquet"', 'table = ""', "traps.table is ''; expected a text of 1 or more characters"),
+        ('table = "traps.parquet"', 'table = "."', "it is a folder. Give a parquet file"),
+        ('table = "traps.parquet"', f'table = "{"x" * 300}"', "the name is too long. Choose a shorter name"),
+        (
+            "[traps]",
+            "[traps]\nlevel = 0.9999999999999999",
+            "traps.level is 0.9999999999999999; expected a number of",
+        ),
+        ("[reference]", '[reference]\nadapter = ""', "reference.adapter is ''; expected a text of 1 or more"),
+        ("[traps]", "[traps]\nseed = 2026-01-01", "traps.seed is the date or time 2026-01-01; a plan holds none"),
         ("n_draws = 99", 'n_draws = "99"', "traps.n_draws is '99'; expected a whole number"),
         ("n_draws = 99", 'primary = "los"', "Did you mean 'loss'?"),
         ("[traps]", "[traps", "plan.toml is not TOML"),
@@ -144,10 +155,10 @@ def test_a_wrong_plan_is_refused_before_a_run_is_made(
     ("change", "says"),
     [
         (lambda t: t.drop(columns="stratum"), "lacks the columns stratum"),
-        (lambda t: t.assign(trap_id="same"), "trap same occurs more than once"),
+        (lambda t: t.assign(trap_id="same"), "trap 'same' occurs more than once"),
         (lambda t: t.assign(arm="decoy", n_rep=0), "has no members"),
         (lambda t: t.assign(text=["xyz " * 200, *t["text"][1:]]), "accepts at most 127"),
-        (lambda t: t.assign(text=["", *t["text"][1:]]), "1 text with fewer than 1 token"),
+        (lambda t: t.assign(text=["", *t["text"][1:]]), "row 1: text is blank"),
         (lambda t: t.assign(text=[None, *t["text"][1:]]), "column text has empty cells"),
     ],
     ids=range(6),
@@ -164,7 +175,9 @@ def test_a_wrong_table_is_refused_before_a_run_is_made(
 def test_a_ratio_without_a_reference_is_refused(refused: Refused, plan: Path) -> None:
     text = plan.read_text()
     plan.write_text(text[: text.index("[reference]")] + text[text.index("[traps]") :])
-    assert "none was given. Add [reference] to the plan" in refused("audit", plan, "--out", "run")
+    message = refused("audit", plan, "--out", "run")
+    assert 'plan.toml: the primary score is "ratio"' in message
+    assert "none was given. Add [reference] to the plan" in message
     assert not Path("run").exists()
 
 
@@ -237,8 +250,30 @@ def test_runs_show_refuses_what_is_no_run(refused: Refused, call: Call, finished
     Path("empty").mkdir()
     assert "empty holds no run: it has no run.json" in refused("runs", "show", "empty")
     assert "there is no run folder at emty. Did you mean 'empty'?" in refused("runs", "show", "emty")
+    Path("file").write_text("x")
+    assert "file is a file; give the folder of a run." in refused("runs", "show", "file")
     assert "could not list the runs in none" in refused("runs", "list", "--runs", "none")
     assert json.loads(call("runs", "show", finished / "run", "--json").out)["schema_version"] == 1
+
+
+def test_a_complete_run_that_lost_its_findings_does_not_advise_to_run_again(
+    refused: Refused, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    (tmp_path / "copy" / "run" / "findings.json").unlink()
+    for arguments in (["runs", "show"], ["audit", tmp_path / "copy" / "plan.toml", "--out"]):
+        message = refused(*arguments, tmp_path / "copy" / "run")
+        assert "Restore findings.json from a copy, or begin anew with another --out." in message
+
+
+def test_the_report_says_how_to_do_it_again_and_that_works(call: Call, finished: Path) -> None:
+    """The fixture's plan has a relative path, so the copy in the run's folder works only where the plan lay."""
+    page = (finished / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"this one lay in <code>{finished}</code>: copy <code>plan.toml</code> there" in page
+    shutil.copy(finished / "run" / "plan.toml", finished / "again.toml")
+    code, _, err = call("audit", finished / "again.toml", "--out", "new", "--quiet")
+    assert code == 4, err
+    assert Path("new/findings.json").read_bytes() == (finished / "run" / "findings.json").read_bytes()
 
 
 def test_hostile_names_in_a_run_never_reach_the_terminal_raw(call: Call, finished: Path, tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def test_help_names_every_verb(call: Call) -> None:
         assert f"\n  {verb} " in out
 
 
+def test_the_help_of_score_says_whose_the_revision_is_and_names_every_format(call: Call) -> None:
+    words = " ".join(call("score", "--help").out.split())
+    assert "jsonl, json, csv, tsv, txt (each also .gz), parquet, a folder of txt, or hf:owner/name" in words
+    assert "of MODEL, when it is a Hugging Face id; not of the reference" in words
+    assert "laid over MODEL; not over the reference" in words
+
+
 def test_version(call: Call) -> None:
     assert call("--version") == (0, f"palimpsest {__version__}\n", "")
 
@@ -100,7 +107,61 @@ def test_a_full_disk_outside_our_own_writing_is_a_message(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit.cli.runs, "list_runs", raising(OSError(28, "No space left on device", "some/file")))
-    assert "palimpsest: No space left on device: some/file could not be written" in refused("runs", "list")
+    message = refused("runs", "list")
+    assert "palimpsest: could not read or write 'some/file': the disk is full. Free some space there" in message
+
+
+def test_a_permission_that_lacks_is_told_as_such(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit.cli.runs, "list_runs", raising(PermissionError(13, "Permission denied", "locked")))
+    message = refused("runs", "list")
+    assert "could not read or write 'locked': permission denied. Change its permissions" in message
+    assert "space" not in message
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "show", LONG],
+        ["runs", "list", "--runs", LONG],
+        ["audit", LONG],
+        ["score", LONG, "texts.jsonl", "--out", "s.csv"],
+        ["score", "m", LONG + ".jsonl", "--out", "s.csv"],
+        ["score", "m", "texts.jsonl", "--out", LONG + ".csv"],
+        ["score", "m", "texts.jsonl", "--out", "x" * 245 + ".csv"],  # its .meta.json would be too long
+    ],
+)
+def test_a_name_that_is_too_long_is_a_message(
+    refused: Callable[..., str], arguments: list[str], texts: Path, llama: Path
+) -> None:
+    message = refused(*(llama if argument == "m" else argument for argument in arguments))
+    assert "name" in message
+    assert "too long" in message
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_sigterm_ends_a_command_as_ctrl_c_does(when: str) -> None:
+    """Early: while typer is imported. Late: in the verb, whose own handlers still run."""
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    code = {
+        "early": f"import sys\nclass Finder:\n    def find_spec(self, name, *_):\n        if name == 'typer':\n"
+        f"            {kill}\nsys.meta_path.insert(0, Finder())\n",
+        "late": f"import audit.cli.runs as runs\ndef list_runs(_):\n    {kill}\nruns.list_runs = list_runs\n",
+    }[when]
+    code += "from audit.cli.main import main\nmain(['runs', 'list'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("palimpsest: interrupted; what was finished is kept")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interruption_while_options_are_read_ends_as_any_other(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("typer.core.TyperGroup.parse_args", raising(KeyboardInterrupt()))
+    code, _, err = call("runs", "list")
+    assert code == 3
+    assert err.startswith("palimpsest: interrupted")
 
 
 def test_a_reader_that_goes_away_is_no_breached_gate_and_no_traceback(tmp_path: Path) -> None:

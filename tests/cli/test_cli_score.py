@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -15,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import audit.cli.scoring
 import audit.traps.parts
+from audit.errors import StorageError
 from audit.runs.lock import FolderLock
 from tests.cli.conftest import Call
 
@@ -88,6 +92,7 @@ def test_the_ratio_is_the_reference_loss_minus_the_loss_and_k_is_used(call: Call
     meta = json.loads(Path("a.jsonl.meta.json").read_text(encoding="utf-8"))
     assert meta["k"] == 0.5
     assert meta["notes"] == []
+    assert meta["out_sha256"] == hashlib.sha256(Path("a.jsonl").read_bytes()).hexdigest()
     assert set(meta["models"]) == {"subject", "reference"}
 
 
@@ -100,7 +105,71 @@ def test_a_reference_with_another_tokenizer_is_noted(call: Call, models: Path, t
     code, out, _ = call(
         "score", models / "llama", texts, "--out", "a.jsonl", "--reference", models / "plain", "--quiet", "--json"
     )
-    assert "different tokens" in json.loads(out)["notes"][0]
+    notes = json.loads(out)["notes"]
+    assert "different tokens" in notes[0]
+    assert notes[1].startswith("the reference's tokenizer has no beginning-of-sequence token")
+
+
+def test_a_tokenizer_without_a_first_token_is_noted(call: Call, models: Path, texts: Path) -> None:
+    code, _, err = call("score", models / "plain", texts, "--out", "a.jsonl", "--quiet")
+    assert code == 0
+    assert "note: the model's tokenizer has no beginning-of-sequence token, so the first token of each text has" in err
+    assert len(json.loads(Path("a.jsonl.meta.json").read_text())["notes"]) == 1
+
+
+@pytest.mark.parametrize("out", ["s.jsonl", "s.csv", "s.parquet"])
+def test_a_perplexity_beyond_any_number_is_left_empty(
+    call: Call, llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    real = audit.cli.scoring.score_in_parts
+
+    def huge(*arguments: Any, **named: Any) -> Any:
+        scores = real(*arguments, **named)
+        loss = scores["loss"].to_numpy().copy()
+        loss[1] = 800.0
+        return scores.set_column(scores.column_names.index("loss"), "loss", pa.array(loss))
+
+    monkeypatch.setattr(audit.cli.scoring, "score_in_parts", huge)
+    code, _, err = call("score", llama, texts, "--out", out, "--quiet")
+    assert (code, err) == (0, "")
+    reader = {".jsonl": lambda p: pd.read_json(p, lines=True), ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    table = reader[Path(out).suffix](out)
+    assert list(table["perplexity"].isna()) == [False, True, False, False, False, False]
+    assert table["loss"][1] == 800.0
+
+
+def test_a_strangers_file_among_the_parts_stays(call: Call, llama: Path, texts: Path) -> None:
+    Path("s.jsonl.parts", "subject").mkdir(parents=True)
+    mine = Path("s.jsonl.parts", "subject", "thesis.tex")
+    mine.write_text("mine")
+    assert call("score", llama, texts, "--out", "s.jsonl", "--quiet").code == 0
+    assert [path for path in Path("s.jsonl.parts").rglob("*") if path.is_file()] == [mine]
+    assert call("score", llama, texts, "--out", "s.jsonl", "--quiet", "--limit", 2).code == 0
+    assert mine.read_text() == "mine"
+
+
+def test_an_earlier_meta_never_stays_beside_new_scores(
+    call: Call, llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("score", llama, texts, "--out", "s.jsonl", "--quiet").code == 0
+
+    def no_space(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.cli.scoring, "write_json", no_space)
+        assert call("score", llama, texts, "--out", "s.jsonl", "--quiet", "--limit", 2).code == 2
+    assert len(read("s.jsonl")) == 2
+    assert not Path("s.jsonl.meta.json").exists()
+    assert call("score", llama, texts, "--out", "s.jsonl", "--quiet", "--limit", 2).code == 0
+    assert json.loads(Path("s.jsonl.meta.json").read_text())["n_texts"] == 2
+
+
+def test_a_path_of_texts_that_is_not_utf8_leaves_scores_and_meta(call: Call, llama: Path, texts: Path) -> None:
+    texts.rename(os.fsdecode(b"t\xff.jsonl"))
+    assert call("score", llama, os.fsdecode(b"t\xff.jsonl"), "--out", "s.jsonl", "--quiet").code == 0
+    assert json.loads(Path("s.jsonl.meta.json").read_text())["source"] == "t\\udcff.jsonl"
+    assert len(read("s.jsonl")) == 6
 
 
 def test_truncate_scores_the_first_tokens_and_says_so(call: Call, llama: Path, tmp_path: Path) -> None:

@@ -91,8 +91,13 @@ def test_bad_flags_are_named(refused: Refused, llama: Path, texts: Path, flags: 
     [
         ("none/s.jsonl", "there is no folder"),
         ("s", "--out s ends in nothing; expected one of .parquet"),
+        ("folder.jsonl/..", "is a folder. Give the path of a file"),
+        ("s\udcff.csv", "--out s\\udcff.csv is not UTF-8"),
+        ("taken.csv", "taken.csv.meta.json would be written as well, and the one that is there is not from Palimpsest"),
+        ("linked.csv", "linked.csv.parts, where parts are kept meanwhile, is a link to somewhere else"),
+        ("half.csv", "half.csv.parts/subject, where parts are kept meanwhile, is a link to somewhere else"),
         ("s.xlsx", "--out s.xlsx ends in .xlsx"),
-        ("folder.jsonl", "--out folder.jsonl is a folder or a device"),
+        ("folder.jsonl", "--out folder.jsonl is a folder. Give the path of a file"),
         ("texts.jsonl", "is the file of texts, which would be lost"),
         ("texts.jsonl/s.csv", "there is no folder"),
         ("/proc/s.csv", "could not create the folder /proc/s.csv.parts"),
@@ -101,10 +106,23 @@ def test_bad_flags_are_named(refused: Refused, llama: Path, texts: Path, flags: 
 def test_an_out_that_cannot_be_written_is_refused_at_once(
     refused: Refused, llama: Path, texts: Path, out: str, says: str
 ) -> None:
-    Path("folder.jsonl").mkdir()
+    for folder in ("folder.jsonl", "elsewhere", "half.csv.parts"):
+        Path(folder).mkdir()
+    Path("taken.csv.meta.json").write_text('{"mine": 1}')
+    Path("linked.csv.parts").symlink_to("elsewhere")
+    Path("half.csv.parts", "subject").symlink_to(Path("elsewhere").absolute())
     before = texts.read_bytes()
     assert says in refused("score", llama, texts, "--out", out)
     assert texts.read_bytes() == before
+    assert Path("taken.csv.meta.json").read_text() == '{"mine": 1}'
+    assert os.listdir("elsewhere") == []
+
+
+@pytest.mark.usefixtures("no_load")
+def test_texts_that_stand_where_the_meta_goes_are_not_overwritten(refused: Refused, llama: Path, texts: Path) -> None:
+    texts.rename("q.csv.meta.json")
+    message = refused("score", llama, "q.csv.meta.json", "--out", "q.csv")
+    assert "q.csv.meta.json is the file of texts, which would be lost" in message
 
 
 @pytest.mark.usefixtures("no_load")
@@ -150,8 +168,38 @@ def test_wrong_paths_of_texts_are_named(refused: Refused, llama: Path, texts: Pa
     Path("folder").mkdir()
     Path("folder", "a.md").write_text("x")
     assert "a folder without .txt files: it holds files named *.md" in message("folder")
+    assert "nothing is fetched from addresses. Download the file" in message("https://example.org/a.jsonl")
     Path("a.docx").write_text("x")
     assert "the extension '.docx' is not known" in message("a.docx")
+
+
+@pytest.mark.usefixtures("no_load")
+def test_a_text_without_identifier_is_named_by_its_line(refused: Refused, llama: Path) -> None:
+    Path("in.jsonl").write_text(json.dumps({"text": "x" * 1_000}) + "\n")
+    assert "text 'line 1' has 1,000 tokens" in refused("score", llama, "in.jsonl", "--out", "s.csv")
+
+
+NO_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+from audit.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_machine_that_takes_no_file_at_all_is_one_message(llama: Path, texts: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", NO_FILES, "score", llama, texts, "--out", "s.parquet", "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("palimpsest: no temporary folder can be written, and torch needs one")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(os.listdir(tmp_path)) == ["texts.jsonl"]
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, *, when: Callable[[str], bool]) -> None:

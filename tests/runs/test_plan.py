@@ -104,7 +104,7 @@ def test_whole_numbers_pass_for_numbers(tmp_path: Path) -> None:
         (SUBJECT + "[traps]\nfiles = ['a', 2]", "traps.files[2] is 2; expected a text in quotes."),
         (SUBJECT + "[traps]\nmethod = 'los'", "is 'los'; expected 'loss', 'ratio' or 'min_k'. Did you mean 'loss'?"),
         ("traps = 3\n" + SUBJECT, "traps is 3; expected a table."),
-        ("seed = 2026-01-01\n" + SUBJECT, "seed is the date or time 2026-01-01; expected a text: put it in quotes."),
+        ("seed = 2026-01-01\n" + SUBJECT, "seed is the date or time 2026-01-01; a plan holds none. Give a number"),
         ("seed = true\n" + SUBJECT, "seed is true; expected a whole number."),
         ("seed = [1]\n" + SUBJECT, "seed is a list of 1; expected a whole number."),
         ("", "the table [subject] is missing; add it."),
@@ -112,6 +112,7 @@ def test_whole_numbers_pass_for_numbers(tmp_path: Path) -> None:
         ("[subject]\nmodel = ' '", "subject.model: the model's name is blank"),
         ("seed = \n", "plan.toml is not TOML: Invalid value (at line 1, column 8). Mend that line."),
         ("seed = 1\nseed = 2\n", "is not TOML: Cannot overwrite a value (at line 2"),
+        (f"seed = {'9' * 5000}", "plan.toml is not TOML: Exceeds the limit (4300 digits)"),
         (b"seed = 1\n# \xff\n", "plan.toml, line 2: byte 0xff is not UTF-8. Save the plan as UTF-8."),
     ],
 )
@@ -156,3 +157,8 @@ def test_paths_start_at_the_folder_of_the_plan(tmp_path: Path, monkeypatch: pyte
     }
     for value, expected in cases.items():
         assert resolve_path(value, "plans/plan.toml") == expected
+
+
+def test_the_home_of_nobody_is_named() -> None:
+    with pytest.raises(InputError, match=r"~nosuchuser/a\.jsonl: the home folder ~nosuchuser is not known\. Write"):
+        resolve_path("~nosuchuser/a.jsonl", "plan.toml")

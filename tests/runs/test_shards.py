@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from audit.errors import DataError, IncompleteRunError, InputError, StorageError
-from audit.runs.shards import ShardedTable
+from audit.runs.shards import ShardedTable, has_parts, remove_parts
 
 SCHEMA = pa.schema([("id", pa.string()), ("score", pa.float64()), ("at", pa.timestamp("s"))])
 
@@ -164,6 +164,28 @@ def test_discard_removes_the_parts_and_keeps_the_job(tmp_path: Path) -> None:
         parts.discard()
         assert parts.done() == set()
         parts.write(0, pa.table({"other": [1]}))
+
+
+def test_removing_the_parts_takes_only_what_was_made_here(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    _fill(folder, [0, 1])
+    (folder / ".palimpsest-999999999-0123456789abcdef.tmp").write_text("left by a kill")
+    (folder / "part-mine.parquet").write_text("mine")
+    assert has_parts(folder)
+    remove_parts(folder)
+    assert os.listdir(folder) == ["part-mine.parquet"]
+    assert not has_parts(folder)
+    (folder / "part-mine.parquet").unlink()
+    _fill(folder, [0])
+    remove_parts(folder)
+    assert not folder.exists()
+
+
+def test_parts_of_something_else_are_never_removed(tmp_path: Path) -> None:
+    for name in ("job.json", "part-000000.parquet"):
+        (tmp_path / name).write_text("{}")
+    remove_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["job.json", "part-000000.parquet"]
 
 
 def test_one_process_at_a_time_and_the_other_is_named(tmp_path: Path) -> None:

@@ -129,9 +129,9 @@ def test_an_opened_run_is_for_reading(tmp_path: Path) -> None:
     run = Run.open(tmp_path)
     with pytest.raises(InputError, match="open for reading only. Use Run.start"):
         run.add_seed("a", 1)
-    with pytest.raises(IncompleteRunError, match="has no findings: the run is running"):
+    with pytest.raises(IncompleteRunError, match=r"has no findings\.json: the run is running"):
         run.findings()
-    with pytest.raises(IncompleteRunError, match="has no items 'scores': the run is running"):
+    with pytest.raises(IncompleteRunError, match=r"has no items/scores\.parquet: the run is running"):
         run.read_items("scores")
 
 
@@ -231,6 +231,43 @@ def test_parts_go_when_their_table_is_safe_and_stay_otherwise(tmp_path: Path) ->
     assert run.read_items("gone").to_pydict() == {"a": [1]}
 
 
+def test_finishing_leaves_a_strangers_file_among_the_parts(tmp_path: Path) -> None:
+    with _start(tmp_path) as run:
+        with run.shards("scores", key="k", n_parts=1) as parts:
+            parts.write(0, pa.table({"a": [1]}))
+            parts.write_parquet(run.items_path("scores"))
+        (tmp_path / "parts" / "scores" / "thesis.tex").write_text("mine")
+        run.finish()
+    assert [path.name for path in (tmp_path / "parts" / "scores").iterdir()] == ["thesis.tex"]
+
+
+def test_a_complete_run_that_lost_a_file_does_not_advise_to_run_again(tmp_path: Path) -> None:
+    _complete(tmp_path)
+    (tmp_path / "findings.json").unlink()
+    (tmp_path / "items" / "scores.parquet").unlink()
+    run = Run.open(tmp_path)
+    with pytest.raises(
+        DataError, match=r"no findings\.json, though the run is complete\. Restore findings\.json from a "
+    ):
+        run.findings()
+    with pytest.raises(DataError, match=r"Restore items/scores\.parquet from a copy, or begin anew with another --out"):
+        run.read_items("scores")
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the run's folder .*r\\udcff is not UTF-8\. Give --out a path in UTF-8\."):
+        _start(tmp_path / "r\udcff")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_where_paths_of_the_plan_start_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _start(tmp_path / "run", plan_folder=Path("plans")).close()
+    assert Run.open(tmp_path / "run").record.plan_folder == str(tmp_path / "plans")
+    _start(tmp_path / "run", plan_folder=Path("elsewhere")).close()
+    assert Run.open(tmp_path / "run").record.plan_folder == str(tmp_path / "plans")
+
+
 def test_a_changed_or_damaged_record_is_refused(tmp_path: Path) -> None:
     _complete(tmp_path)
     path = tmp_path / "run.json"
@@ -256,6 +293,8 @@ def test_a_wrong_path_names_the_nearest_run(tmp_path: Path) -> None:
         Run.open(tmp_path / "relase-7")
     with pytest.raises(InputError, match=r"holds no run: it has no run\.json"):
         Run.open(tmp_path)
+    with pytest.raises(InputError, match=r"run\.json is a file; give the folder of a run\."):
+        Run.open(tmp_path / "release-7" / "run.json")
 
 
 def test_runs_are_listed_and_unreadable_ones_reported(tmp_path: Path) -> None:

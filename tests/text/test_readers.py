@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from audit.errors import AuditError, DataError, InputError, MissingDependencyError
 from audit.text.readers import TextTable, read_texts
 from audit.text.rows import jsonl_rows
-from audit.text.tables import write_table
+from audit.text.tables import read_parquet, write_table
 
 BOM = b"\xef\xbb\xbf"
 
@@ -60,7 +60,9 @@ def test_texts_written_and_read_are_the_same(
 ) -> None:
     path = tmp_path_factory.mktemp("trip") / name
     ids = [f"i{number}" for number in range(len(texts))]
-    kept = [("x" + text if name == "a.csv" else text) for text in texts]  # CSV marks formulas
+    if name == "a.csv":  # marks formulas, and has no escape for a NUL
+        texts = ["x" + text.replace("\0", "") for text in texts]
+    kept = texts
     write_table(path, pa.table({"id": ids, "text": kept}))
     table = read_texts(path)
     assert list(table.texts) == kept
@@ -178,6 +180,68 @@ def test_folders_without_texts_are_refused(tmp_path: Path) -> None:
     assert "unit is 'word'; expected 'file', 'line' or 'paragraph'" in _message(InputError, tmp_path, unit="word")
 
 
+def test_a_nul_is_bad_input_with_its_line(tmp_path: Path) -> None:
+    reason = "byte 0x00 at offset {} of the file's text is a NUL; is it UTF-16? Save it as UTF-8"
+    whole = _message(DataError, _file(tmp_path, "whole.txt", "one\ntwo".encode("utf-16-le")))
+    assert "whole.txt, line 1: " + reason.format(1) in whole
+    lines = read_texts(_file(tmp_path, "a.txt", b"one\nt\0wo\nthree\n"), unit="line", skip_bad_lines=True)
+    assert (lines.texts, _reasons(lines)) == (("one", "three"), [(2, reason.format(5))])
+    cells = read_texts(_file(tmp_path, "a.csv", b"text\none\nt\0wo\n"), skip_bad_lines=True)
+    assert (cells.texts, _reasons(cells)) == (("one",), [(3, "line 3: " + reason.format(10))])
+    assert "is it UTF-16?" in _message(DataError, _file(tmp_path, "h.csv", "text\none\n".encode("utf-16-be")))
+    assert "is it UTF-16?" in _message(DataError, _file(tmp_path, "a.jsonl", '{"text": "a"}\n'.encode("utf-16-le")))
+    assert read_texts(_file(tmp_path, "e.jsonl", '{"text": "a\\u0000b"}\n')).texts == ("a\0b",)
+
+
+def test_a_file_that_cannot_be_read_is_one_bad_record_of_its_folder(tmp_path: Path) -> None:
+    _file(tmp_path, "a.txt", "fine")
+    (tmp_path / "b.txt").symlink_to("nowhere")
+    _file(tmp_path, "c.txt", "wide".encode("utf-16"))
+    _file(tmp_path, "d.txt.gz", gzip.compress(os.urandom(100_000).hex().encode())[:-20])
+    message = _message(DataError, tmp_path, unit="line")
+    assert "3 of 4 records cannot be used:\n- b.txt: could not read" in message
+    table = read_texts(tmp_path, unit="line", skip_bad_lines=True)
+    assert table.ids == ("a.txt:1",)
+    assert [bad.place for bad in table.bad] == ["b.txt", "c.txt", "d.txt.gz"]
+    assert "is UTF-16 or UTF-32" in table.bad[1].reason
+    assert "is cut off" in table.bad[2].reason
+    lines = [
+        f"{hashlib.sha256((tmp_path / f).read_bytes()).hexdigest()}  {f}\n" for f in ("a.txt", "c.txt", "d.txt.gz")
+    ]
+    assert table.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_a_path_that_is_not_utf8_is_read_whatever_its_format(tmp_path: Path) -> None:
+    folder = tmp_path / "d\udcff"
+    folder.mkdir()
+    write_table(tmp_path / "a.parquet", pa.table({"id": ["k"], "text": ["a"]}))
+    (tmp_path / "a.parquet").rename(folder / "a.parquet")
+    assert read_parquet(folder / "a.parquet").num_rows == 1
+    _file(folder, "a.jsonl", '{"id": "k", "text": "a"}\n')
+    for name in ("a.parquet", "a.jsonl"):
+        assert read_texts(folder / name).texts == ("a",)
+
+
+def test_a_file_name_that_is_not_utf8_is_a_bad_record(tmp_path: Path) -> None:
+    _file(tmp_path, "a.txt", "fine")
+    Path(os.fsdecode(bytes(tmp_path) + b"/b\xff.txt")).write_text("x")
+    assert "the name of the file is not UTF-8. Rename it" in _message(DataError, tmp_path)
+    assert read_texts(tmp_path, skip_bad_lines=True).ids == ("a.txt",)
+
+
+def test_an_address_is_not_fetched(tmp_path: Path) -> None:
+    message = _message(InputError, "https://example.org/a.jsonl")
+    assert "https://example.org/a.jsonl is an address, and nothing is fetched" in message
+    assert "Download the file" in message
+
+
+def test_a_text_without_identifier_is_named_by_its_place(tmp_path: Path) -> None:
+    table = read_texts(_file(tmp_path, "a.jsonl", '{"text": "a"}\n'))
+    assert (table.ids, table.names) == (("1",), ("line 1",))
+    assert read_texts(_file(tmp_path, "b.jsonl", '{"id": "k", "text": "a"}\n')).names == ("k",)
+    assert read_texts(_file(tmp_path, "c.txt", "a\n"), unit="line").names == ("line 1",)
+
+
 # Bad records
 
 
@@ -263,6 +327,33 @@ def test_repeated_and_wrong_identifiers_are_bad(tmp_path: Path) -> None:
         (7, "no field 'id', which other records have"),
         (8, r"character 1 of 'id' is half of a surrogate pair ('\udc00')"),
     ]
+
+
+def test_skipping_never_leaves_out_the_greater_part_for_want_of_an_identifier(tmp_path: Path) -> None:
+    stray = '{"id": "x", "text": "a"}\n'
+    path = _file(tmp_path, "a.jsonl", stray + '{"text": "b"}\n' * 3)
+    message = _message(DataError, path, skip_bad_lines=True)
+    assert "3 records have no field 'id' and 1 have one" in message
+    assert "Give every record one, or none" in message
+    path = _file(tmp_path, "a.jsonl", stray + stray.replace('"x"', '"y"') + '{"text": "b"}\n')
+    assert read_texts(path, skip_bad_lines=True).ids == ("x", "y")
+
+
+def test_a_json_list_in_a_jsonl_file_is_told_its_name(tmp_path: Path) -> None:
+    for content in ('[{"text": "a"}]', '[\n{"text": "a"}\n]\n'):
+        message = _message(DataError, _file(tmp_path, "a.jsonl", content))
+        assert "(where the whole file is one JSON list, name it *.json)" in message
+    assert "*.json)" not in _message(DataError, _file(tmp_path, "a.jsonl", '{"text": "a"}\n[1]\n'))
+
+
+def test_a_table_with_another_delimiter_is_told_so(tmp_path: Path) -> None:
+    message = _message(InputError, _file(tmp_path, "a.csv", "id;text\n1;a\n"))
+    assert "the header 'id;text' is a single column; its delimiter seems to be ';', not ','" in message
+    assert "Did you mean" not in message
+    assert "its delimiter seems to be ',', not '\\t'" in _message(
+        InputError, _file(tmp_path, "a.tsv", "id,text\n1,a\n")
+    )
+    assert read_texts(_file(tmp_path, "b.csv", "id;text\na\n"), field="id;text").texts == ("a",)
 
 
 def test_a_missing_field_lists_those_that_exist_nearest_first(tmp_path: Path) -> None:

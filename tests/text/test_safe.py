@@ -45,3 +45,5 @@ def test_nearest_name_comes_first() -> None:
     assert nearest_first("txt", ["id", "label", "text"])[0] == "text"
     assert did_you_mean("Tetx", ["text", "id"]) == " Did you mean 'text'?"
     assert did_you_mean("zzz", ["text", "id"]) == ""
+    assert did_you_mean("text", ["text", "id"]) == ""  # never what was given
+    assert did_you_mean("text", ["text", "texts"]) == " Did you mean 'texts'?"

@@ -64,6 +64,8 @@ def test_parquet_comes_back_equal_and_damage_is_seen(tmp_path: Path) -> None:
     assert read_parquet(path, ["t"]).column_names == ["t"]
     with pytest.raises(InputError, match=r"has no column 'tt'; it has x, t\. Did you mean 't'\?|has no column 'tt'"):
         read_parquet(path, ["tt"])
+    with pytest.raises(InputError, match=r": it is a folder\. Give a parquet file"):
+        read_parquet(tmp_path)
     content = bytearray(path.read_bytes())
     content[60] ^= 1
     path.write_bytes(content)
