@@ -25,6 +25,45 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "phi": {**SHAPE, "intermediate_size": 64, "max_position_embeddings": 128},
     "cohere": {**GATED, "logit_scale": 0.25},
     "granite": {**GATED, "logits_scaling": 4.0},
+    "llama4_text": {  # transformers calls the whole language model, head included, its decoder
+        **GATED,
+        "head_dim": 8,
+        "attention_chunk_size": 32,
+        "num_local_experts": 2,
+        "intermediate_size_mlp": 64,
+    },
+    "phi3": {  # rotates the whole batch otherwise as soon as one position passes 32
+        **GATED,
+        "original_max_position_embeddings": 32,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "original_max_position_embeddings": 32,
+            "short_factor": [1.0] * 4,
+            "long_factor": [4.0] * 4,
+        },
+    },
+    "lfm2": {**GATED, "full_attn_idxs": [1]},  # convolutions beside attention
+    "falcon_h1": {  # a state-space model beside attention in each layer
+        **GATED,
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 4,
+        "mamba_d_state": 8,
+        "lm_head_multiplier": 0.5,
+    },
+}
+# Asked for by single tests.
+RARE: dict[str, dict[str, Any]] = {
+    "recurrent_gemma": {
+        **SHAPE,
+        "intermediate_size": 64,
+        "lru_width": 32,
+        "attention_window_size": 16,
+        "logits_soft_cap": 3.0,
+    },
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": VOCABULARY, "max_seq_len": 64},
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 128},
 }
 
 
@@ -48,7 +87,7 @@ def build_checkpoint(folder: Path, architecture: str, *, bos: bool = True, lette
     """Save a random model and its tokenizer into ``folder``."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer(bos=bos, letters_only=letters_only)
-    settings = {"pad_token_id": None, "bos_token_id": 0, "eos_token_id": 1, **ARCHITECTURES[architecture]}
+    settings = {"pad_token_id": None, "bos_token_id": 0, "eos_token_id": 1, **(ARCHITECTURES | RARE)[architecture]}
     if letters_only:
         settings["vocab_size"] = len(tokenizer)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **settings))

@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
-from ..text.files import sha256_file
+from ..text.files import expanded, sha256_file
 from ..text.safe import did_you_mean
-from .subject import Subject
-
-CONFIG_FILES = ("config.json", "generation_config.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
+from .files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    check_readable,
+    config_files,
+    permissions_named,
+    tokenizer_files,
+    weight_files,
 )
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+from .subject import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,56 +48,17 @@ def _combined(files: dict[str, str]) -> str:
 def fingerprint(folder: Path, *, adapter: Path | None = None) -> Fingerprint:
     """Fingerprint of the safetensors, configuration and tokenizer of ``folder`` and of an adapter over it."""
     weights = {path.name: sha256_file(path) for path in weight_files(folder)}
-    config = {name: sha256_file(folder / name) for name in CONFIG_FILES if (folder / name).is_file()}
-    tokenizer = {name: sha256_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
-    # Code that a checkpoint brings along decides what is computed, so it counts as configuration.
-    config |= {path.name: sha256_file(path) for path in sorted(folder.glob("*.py"))}
+    config = {path.name: sha256_file(path) for path in config_files(folder)}
+    tokenizer = {path.name: sha256_file(path) for path in tokenizer_files(folder)}
     if adapter is not None:
         weights |= {f"adapter/{path.name}": sha256_file(path) for path in sorted(adapter.glob("*.safetensors"))}
-        config |= {"adapter/adapter_config.json": sha256_file(adapter / "adapter_config.json")}
+        config |= {f"adapter/{ADAPTER_CONFIG}": sha256_file(adapter / ADAPTER_CONFIG)}
     return Fingerprint(_combined(weights), _combined(config), _combined(tokenizer), {**weights, **config, **tokenizer})
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors that transformers would load from ``folder``, in order of names.
-
-    Raises:
-        ModelError: There are none (only a pickle, say), or a shard that the index names is missing.
-    """
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
-    if single.is_file():  # transformers prefers the single file as well
-        return [single]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{index} is not a safetensors index: {error}. Copy the file again.") from None
-        outside = [name for name in names if Path(name).name != name]
-        if outside:
-            raise ModelError(f"{index} names a shard outside the folder: {outside[0]!r}. Do not load it.")
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise ModelError(
-                f"{folder} lacks {len(missing)} of {len(names)} weight shards, first {missing[0]}. "
-                "Copy the missing files into the folder."
-            )
-        return [folder / name for name in names]
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"{folder} holds its weights only as a pickle ({pickles[0]}), which can run code when it is read. "
-            "Palimpsest loads safetensors only. Where you trust the file, convert it in an isolated place: "
-            "model.save_pretrained(folder) in transformers writes model.safetensors."
-        )
-    raise ModelError(
-        f"{folder} holds no weights; expected model.safetensors or a safetensors index beside config.json."
-    )
 
 
 def is_local(model: str) -> bool:
     """Whether a name can only be a folder of this machine, not a Hugging Face id."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     return path.exists() or model.startswith(("/", "./", "../", "~")) or model.count("/") != 1 or path.parent.is_dir()
 
 
@@ -131,7 +87,7 @@ def refuse_same_weights(subject: Subject, reference: Subject) -> None:
 
 def _all_weights(subject: Subject) -> list[Path]:
     folder, *adapters = find_checkpoint(subject)
-    return [*weight_files(folder), *(adapter / "adapter_model.safetensors" for adapter in adapters)]
+    return [*weight_files(folder), *(adapter / ADAPTER_WEIGHTS for adapter in adapters)]
 
 
 def find_folder(model: str, *, revision: str | None, trust_remote_code: bool) -> Path:
@@ -139,40 +95,52 @@ def find_folder(model: str, *, revision: str | None, trust_remote_code: bool) ->
 
     Raises:
         InputError: It is neither a folder nor an id.
-        ModelError: The folder is no checkpoint, or the id cannot be fetched.
+        ModelError: The folder is no checkpoint, holds an adapter of its own or may not be read, or the id
+            cannot be fetched.
     """
-    path = Path(model).expanduser()
+    with permissions_named():
+        folder = _locate(model, revision=revision, trust_remote_code=trust_remote_code)
+        if (folder / ADAPTER_CONFIG).is_file():  # transformers would lay it over the weights without a word
+            raise ModelError(
+                f"{folder} holds {ADAPTER_CONFIG}, so it is an adapter or has one laid over its weights. Give the "
+                "folder of the base model alone, and the adapter with --adapter FOLDER."
+            )
+        _check_config(folder)
+        check_readable([*config_files(folder), *weight_files(folder), *tokenizer_files(folder)])
+    return folder
+
+
+def _locate(model: str, *, revision: str | None, trust_remote_code: bool) -> Path:
+    path = expanded(model)
     if path.is_dir():
         if revision is not None:
             raise InputError(
                 f"revision {revision!r} was given with the folder {path}; leave it out, or name a Hugging Face id."
             )
-        folder = path
-    elif path.exists():
+        return path
+    if path.exists():
         raise InputError(f"{path} is a file; expected the folder that holds config.json and model.safetensors.")
-    elif is_local(model):
+    if is_local(model):
         raise InputError(f"no folder {path}.{_nearest(path)} Expected a checkpoint folder or an id owner/name.")
-    else:
-        folder = _snapshot(model, revision=revision, trust_remote_code=trust_remote_code)
-    _check_config(folder)
-    weight_files(folder)
-    return folder
+    return _snapshot(model, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def find_adapter(adapter: str) -> Path:
     """The folder of a PEFT adapter in safetensors, checked like `find_folder`."""
-    path = Path(adapter).expanduser()
-    if not path.is_dir():
-        if path.exists() or adapter.startswith(("/", "./", "../", "~")) or adapter.count("/") != 1:
-            raise InputError(f"no adapter folder {path}.{_nearest(path)} Expected a folder with adapter_config.json.")
-        path = _snapshot(adapter, revision=None, trust_remote_code=False)
-    if not (path / "adapter_config.json").is_file():
-        raise ModelError(f"{path} holds no adapter_config.json; expected a PEFT adapter.")
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ModelError(
-            f"{path} holds no adapter_model.safetensors (a pickle such as adapter_model.bin is not loaded). "
-            "Save the adapter again with peft, which writes safetensors."
-        )
+    path = expanded(adapter)
+    with permissions_named():
+        if not path.is_dir():
+            if path.exists() or adapter.startswith(("/", "./", "../", "~")) or adapter.count("/") != 1:
+                raise InputError(f"no adapter folder {path}.{_nearest(path)} Expected a folder with {ADAPTER_CONFIG}.")
+            path = _snapshot(adapter, revision=None, trust_remote_code=False)
+        if not (path / ADAPTER_CONFIG).is_file():
+            raise ModelError(f"{path} holds no {ADAPTER_CONFIG}; expected a PEFT adapter.")
+        if not (path / ADAPTER_WEIGHTS).is_file():
+            raise ModelError(
+                f"{path} holds no {ADAPTER_WEIGHTS} (a pickle such as adapter_model.bin is not loaded). "
+                "Save the adapter again with peft, which writes safetensors."
+            )
+        check_readable([path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS])
     return path
 
 
@@ -186,9 +154,10 @@ def _check_config(folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{folder} holds no config.json; expected a Hugging Face checkpoint folder.")
+    check_readable([config])
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{config} is not readable JSON: {error}. Copy the file again.") from None
     if not isinstance(content, dict) or "model_type" not in content:
         raise ModelError(f'{config} names no "model_type"; expected a transformers configuration.')
@@ -198,7 +167,7 @@ def _snapshot(model: str, *, revision: str | None, trust_remote_code: bool) -> P
     """Download the safe files of a Hugging Face id into the hub's cache and return their folder."""
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "tokenizer.model"]
+    patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken"]
     if trust_remote_code:
         patterns.append("*.py")
     try:

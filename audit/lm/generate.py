@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from transformers.generation.logits_process import (
@@ -26,6 +25,8 @@ from transformers.generation.logits_process import (
 
 from ..errors import InputError, ModelError
 from .load import LanguageModel
+from .sharing import has_plain_rows, out_of_memory, release_memory, rope_switch
+from .tokens import check_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,62 +76,6 @@ class Generation:
     stopped: bool
 
 
-class Parts(Protocol):
-    """Where finished parts of a long job go; `audit.runs.shards.ShardedTable` is one."""
-
-    def done(self) -> set[int]: ...
-
-    def write(self, part: int, table: pa.Table) -> None: ...
-
-
-def write_samples(
-    lm: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    sampling: Sampling,
-    seed: int,
-    parts: Parts,
-    part_size: int = 512,
-    batch_size: int | None = None,
-    on_done: Callable[[int], None] | None = None,
-) -> None:
-    """Sample once for each prompt and write part after part; parts that exist already are not made again.
-
-    Each row holds ``sample`` (index of the prompt), ``seed``, ``prompt_ids``, ``token_ids``, ``text`` (special
-    tokens kept) and ``stopped``. Killed at any moment and called again, it ends with the same rows.
-    """
-    finished = parts.done()
-    for part, start in enumerate(range(0, len(prompts), part_size)):
-        indices = range(start, min(start + part_size, len(prompts)))
-        if part in finished:
-            if on_done is not None:
-                on_done(len(indices))
-            continue
-        samples = generate(
-            lm,
-            [prompts[index] for index in indices],
-            sampling=sampling,
-            seed=seed,
-            indices=indices,
-            batch_size=batch_size,
-            on_done=on_done,
-        )
-        token_ids = [list(sample.token_ids) for sample in samples]
-        parts.write(
-            part,
-            pa.table(
-                {
-                    "sample": pa.array(indices, pa.int64()),
-                    "seed": pa.array([seed] * len(indices), pa.int64()),
-                    "prompt_ids": pa.array([list(prompts[index]) for index in indices], pa.list_(pa.int64())),
-                    "token_ids": pa.array(token_ids, pa.list_(pa.int64())),
-                    "text": pa.array([lm.tokenizer.decode(ids) for ids in token_ids], pa.string()),
-                    "stopped": pa.array([sample.stopped for sample in samples], pa.bool_()),
-                }
-            ),
-        )
-
-
 def generate(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
@@ -157,7 +102,9 @@ def generate(
         One `Generation` for each prompt, in the order given.
 
     Raises:
-        InputError: A prompt is empty or leaves no room for the new tokens.
+        InputError: A prompt is empty or leaves no room for the new tokens, or the settings leave no token to draw.
+        ModelError: Memory runs out even for a single sample, a token of a prompt has no embedding, the model keeps
+            no cache, or its logits are not finite.
     """
     indices = range(len(prompts)) if indices is None else indices
     for index, prompt in zip(indices, prompts, strict=True):
@@ -168,29 +115,45 @@ def generate(
                 f"prompt {index} has {len(prompt):,} tokens and {sampling.max_new_tokens:,} new ones were asked "
                 f"for; the model holds {lm.n_context:,} in all. Shorten the prompt or lower max_new_tokens."
             )
+    check_ids(lm, [f"prompt {index}" for index in indices], prompts)
     batch_size = batch_size or (64 if lm.device.type == "cpu" else 256)
     # Prompts of like length share a batch, so that little is padded.
     order = sorted(range(len(prompts)), key=lambda position: len(prompts[position]))
+    switch = rope_switch(lm.model)
+    groups = [_rope_group(len(prompt), sampling.max_new_tokens, switch) for prompt in prompts]
     results: dict[int, Generation] = {}
     start = 0
     while start < len(order):
-        batch = order[start : start + batch_size]
+        batch = [i for i in order[start : start + batch_size] if groups[i] == groups[order[start]]]
         try:
             samples = _sample_batch(
-                lm, [prompts[i] for i in batch], [indices[i] for i in batch], sampling=sampling, seed=seed
+                lm,
+                [prompts[i] for i in batch],
+                [indices[i] for i in batch],
+                sampling=sampling,
+                seed=seed,
+                switch=switch,
             )
-        except torch.OutOfMemoryError as error:
-            if batch_size == 1:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
                 raise ModelError("memory runs out on a single sample; use a smaller dtype or fewer tokens.") from error
-            batch_size = max(1, batch_size // 2)
-            if lm.device.type == "cuda":
-                torch.cuda.empty_cache()
+            batch_size = max(1, len(batch) // 2)
+            release_memory(lm.device)
             continue
         results.update(zip(batch, samples, strict=True))
         if on_done is not None:
             on_done(len(batch))
         start += len(batch)
     return [results[position] for position in range(len(prompts))]
+
+
+def _rope_group(n_prompt: int, n_new: int, switch: int | None) -> int:
+    """Prompts of one group may share a batch: they pass a longrope model's switch at the same step, or never."""
+    if switch is None or n_prompt + n_new <= switch:
+        return 0
+    return n_prompt if n_prompt <= switch else switch + 1
 
 
 def _sample_batch(
@@ -200,8 +163,13 @@ def _sample_batch(
     *,
     sampling: Sampling,
     seed: int,
+    switch: int | None,
 ) -> list[Generation]:
-    """Prefill once, then one token a step; rows that have stopped leave the batch."""
+    """Prefill once, then one token a step; rows that have stopped leave the batch where the cache lets them.
+
+    When the rows pass ``switch`` (see `rope_switch`), the keys so far were turned by the wrong factors: all tokens
+    are run again.
+    """
     uniforms = np.stack([_uniforms(seed, index, sampling.max_new_tokens) for index in indices])  # (B, steps)
     warpers = _warpers(sampling)
     width = max(len(prompt) for prompt in prompts)
@@ -216,22 +184,16 @@ def _sample_batch(
     cache: Any = None
     with torch.inference_mode():
         for step in range(sampling.max_new_tokens):
-            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-            output = lm.model(
-                input_ids=ids,
-                attention_mask=mask if ragged else None,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            logits = output.logits[:, -1].float()  # (B, V)
-            if sampling.forbidden_ids:
-                logits[:, list(sampling.forbidden_ids)] = -torch.inf
-            chosen = _draw(logits, warpers, torch.from_numpy(uniforms[active, step]).to(logits.device), sampling)
+            if cache is None or ids.shape[1] - 1 == switch:
+                cache, fresh = None, ids
+            else:
+                fresh = ids[:, -1:]
+            logits, cache = _next_logits(lm, fresh, mask, cache, ragged=ragged)
+            chosen = _draw(logits, warpers, torch.from_numpy(uniforms[active, step]), sampling).to(device)
             staying = []
             for row, (sample, token) in enumerate(zip(active, chosen.tolist(), strict=True)):
+                if stopped[sample]:
+                    continue
                 if token in sampling.stop_ids:
                     stopped[sample] = True
                 else:
@@ -239,14 +201,33 @@ def _sample_batch(
                     staying.append(row)
             if not staying:
                 break
-            if len(staying) < len(active):
+            if len(staying) < len(active) and has_plain_rows(cache):
                 kept = torch.tensor(staying, device=device)
                 cache.batch_select_indices(kept)
-                chosen, mask = chosen[kept.to(chosen.device)], mask[kept]
+                chosen, ids, mask = chosen[kept], ids[kept], mask[kept]
                 active = [active[row] for row in staying]
-            ids = chosen[:, None].to(device)
+            ids = torch.cat([ids, chosen[:, None]], dim=1)
             mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
     return [Generation(index, tuple(row), stop) for index, row, stop in zip(indices, tokens, stopped, strict=True)]
+
+
+def _next_logits(lm: LanguageModel, ids: Tensor, mask: Tensor, cache: Any, *, ragged: bool) -> tuple[Tensor, Any]:
+    """Logits (B, V) of the token after ``ids`` (B, T), which follow those in ``cache``, and the cache with them."""
+    output = lm.model(
+        input_ids=ids,
+        attention_mask=mask if ragged else None,
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache = getattr(output, "past_key_values", None)
+    if cache is None:
+        raise ModelError(
+            f"{type(lm.model).__name__} keeps no cache of keys and values that Palimpsest can use, so it cannot be "
+            "sampled from; its texts can be scored."
+        )
+    return output.logits[:, -1].float(), cache
 
 
 def _uniforms(seed: int, index: int, n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -267,11 +248,31 @@ def _warpers(sampling: Sampling) -> LogitsProcessorList:
 
 
 def _draw(logits: Tensor, warpers: LogitsProcessorList, uniforms: Tensor, sampling: Sampling) -> Tensor:
-    """Token ids (B,) for logits (B, V) and one uniform number in [0, 1) a row."""
+    """Token ids (B,) for logits (B, V) and one uniform number in [0, 1) a row, in double precision.
+
+    Raises:
+        ModelError: The logits are not finite.
+        InputError: The settings leave a row no token, or a temperature so small that its logits overflow.
+    """
+    logits[:, [i for i in sampling.forbidden_ids if i < logits.shape[1]]] = -torch.inf
+    warped = logits if sampling.temperature == 0.0 else warpers(None, logits)
+    if not bool(torch.isfinite(warped.amax(dim=1)).all()):
+        if bool((logits.isnan() | logits.isposinf()).any()):
+            raise ModelError("the model's logits are not finite; its weights are broken. Try --dtype float32.")
+        if bool(logits.isneginf().all(dim=1).any()):
+            raise InputError(f"all {logits.shape[1]:,} tokens are forbidden, so none can be drawn; forbid fewer.")
+        raise InputError(
+            f"temperature is {sampling.temperature:g}, so small that logits overflow; expected 0 (greedy) or more."
+        )
     if sampling.temperature == 0.0:
-        return logits.argmax(dim=1)
-    warped = warpers(None, logits)
-    cumulative = warped.double().softmax(dim=1).cumsum(dim=1)
+        return warped.argmax(dim=1)
+    place = _double_device(warped.device)
+    cumulative = warped.to(place).double().softmax(dim=1).cumsum(dim=1)
     # The first token whose cumulative probability exceeds u; scaled by the total, which rounding keeps off 1.
-    goal = uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]
+    goal = uniforms[:, None].to(place, cumulative.dtype) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, goal, right=True)[:, 0].clamp_max(logits.shape[1] - 1)
+
+
+def _double_device(device: torch.device) -> torch.device:
+    """Where numbers of ``device`` can be held in double precision: Apple's GPUs know only single."""
+    return torch.device("cpu") if device.type == "mps" else device

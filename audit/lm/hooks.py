@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from ..errors import InputError
 from ..text.safe import did_you_mean
@@ -32,16 +33,17 @@ def recorded(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[
         names: Dotted names as in ``model.named_modules()``.
 
     Yields:
-        Name -> one detached tensor for each call, in call order. Of a tuple, the first element is kept.
+        Name -> one detached tensor for each call, in call order. Of a tuple or of transformers' named outputs,
+        the first element is kept.
 
     Raises:
-        InputError: A name is not in the model; no hook is then left behind.
+        InputError: A name is not in the model, or a module gives no tensor; no hook is then left behind.
     """
     outputs: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs[name].append((output[0] if isinstance(output, tuple) else output).detach())
+            outputs[name].append(_first(name, output).detach())
 
         return hook
 
@@ -59,22 +61,25 @@ def patched(model: nn.Module, patches: Mapping[str, Callable[[Tensor], Tensor]])
     Args:
         model: Any module.
         patches: Name -> function from the module's output to what stands in its place. It must not change
-            its input in place. Of a tuple, the first element is replaced.
+            its input in place. Of a tuple or of transformers' named outputs, the first element is replaced.
 
     Yields:
         Name -> number of calls so far, so that a caller can tell that a patch really took effect.
 
     Raises:
-        InputError: A name is not in the model; no hook is then left behind.
+        InputError: A name is not in the model, or a module gives no tensor; no hook is then left behind.
     """
     calls = dict.fromkeys(patches, 0)
 
     def replace(name: str, patch: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             calls[name] += 1
+            patched_tensor = patch(_first(name, output))
             if isinstance(output, tuple):
-                return (patch(output[0]), *output[1:])
-            return patch(output)
+                return (patched_tensor, *output[1:])
+            if isinstance(output, ModelOutput):
+                return type(output)(**{**output, next(iter(output)): patched_tensor})
+            return patched_tensor
 
         return hook
 
@@ -83,6 +88,16 @@ def patched(model: nn.Module, patches: Mapping[str, Callable[[Tensor], Tensor]])
         for name, patch in patches.items():
             stack.enter_context(_hooked(modules[name], replace(name, patch)))
         yield calls
+
+
+def _first(name: str, output: Any) -> Tensor:
+    """A module's output tensor, or the first of several."""
+    tensor = output[0] if isinstance(output, tuple | ModelOutput) else output
+    if not isinstance(tensor, Tensor):
+        raise InputError(
+            f"module {name!r} gives {type(tensor).__name__}, not a tensor; name a module inside it, such as a layer."
+        )
+    return tensor
 
 
 @contextmanager

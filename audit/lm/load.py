@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, ModelError
-from .checkpoint import Fingerprint, find_adapter, find_folder, fingerprint, weight_files
+from .adapter import apply_adapter
+from .checkpoint import Fingerprint, find_adapter, find_folder, fingerprint
+from .files import check_headers, weight_files
+from .sharing import out_of_memory
 from .subject import Subject
+
+CONFIG = "Check config.json."
+UNLIMITED = 2**31  # tokens; the context of a model that names none
+# Weights that a causal language model may leave unread, beside those that transformers itself leaves out: buffers
+# of older versions that are computed again, and parts for other inputs and outputs (towers for images and sound,
+# heads that predict several tokens at once).
+UNREAD = re.compile(
+    r"rotary_emb\.inv_freq$|(^|\.)attn\.(masked_)?bias$|(^|\.)attention\.(masked_)?bias$|(^|\.)position_ids$"
+    r"|^(model\.)*(vision_tower|vision_model|vision_embed_tokens|visual|audio_tower|embed_vision|embed_audio"
+    r"|multi_modal_projector|mtp)\."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,11 @@ class LanguageModel:
     device: torch.device
     n_context: int
     bos_id: int | None
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Rows of the input embedding; every token id lies below."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def n_parameters(self) -> int:
@@ -63,6 +82,7 @@ class Tokens:
     subject: Subject
     n_context: int
     bos_id: int | None
+    n_vocabulary: int | None = None  # what the configuration says, where it says it
 
 
 def load_tokens(subject: Subject) -> Tokens:
@@ -70,55 +90,97 @@ def load_tokens(subject: Subject) -> Tokens:
 
     Raises:
         InputError: No such folder or id.
-        ModelError: No usable configuration or tokenizer.
+        ModelError: No usable configuration or tokenizer, or the two do not belong together.
     """
     folder = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
+    return _tokens(folder, subject)
+
+
+def _tokens(folder: Path, subject: Subject) -> Tokens:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=subject.trust_remote_code, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(_why_not(folder, subject, error)) from error
+        text_config = config.get_text_config()
+    except Exception as error:  # a hostile config.json can make transformers raise anything
+        raise ModelError(_why_not(folder, error, "cannot be loaded as a causal language model", CONFIG)) from error
+    n_rows = getattr(text_config, "vocab_size", None)
     tokenizer = _load_tokenizer(folder, subject)
-    return Tokens(tokenizer, subject, _n_context(config), tokenizer.bos_token_id)
+    tokens = Tokens(
+        tokenizer=tokenizer,
+        subject=subject,
+        n_context=_n_context(folder, text_config),
+        bos_id=tokenizer.bos_token_id,
+        n_vocabulary=n_rows if isinstance(n_rows, int) else None,
+    )
+    _check_vocabulary(folder, tokenizer, tokens.n_vocabulary)
+    return tokens
 
 
-def _n_context(config: Any) -> int:
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+def _n_context(folder: Path, config: Any) -> int:
+    """Longest input in tokens: max_position_embeddings, or max_seq_len (MPT); without them there is no limit."""
+    for name in ("max_position_embeddings", "max_seq_len"):
+        value = getattr(config, name, None)
+        if value is None:
+            continue
+        if type(value) is not int or value < 2:
+            raise ModelError(
+                f"{folder / 'config.json'} says {name} = {value!r}; expected a whole number of tokens, at least 2. "
+                "Write there how many tokens the model can read."
+            )
+        return value
+    return UNLIMITED
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase, n_rows: int | None) -> None:
+    """Refuse a tokenizer that cannot be the model's; a few added tokens without a row are met in `tokens.check_ids`."""
+    if n_rows is None:
+        return
+    highest = max(tokenizer.vocab_size - 1, -1 if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
+    if highest >= n_rows:
+        raise ModelError(
+            f"{folder}: the tokenizer has {len(tokenizer):,} tokens, the model only {n_rows:,} embedding rows, so they "
+            "do not belong together. Put the model's own tokenizer files beside its weights."
+        )
 
 
 def load(subject: Subject | str | Path) -> LanguageModel:
     """Load a causal language model for audit.
 
     The weights come from safetensors only, and every weight of the architecture must be in them: a
-    checkpoint with gaps would be filled with random numbers and audited as if it were real.
+    checkpoint with gaps would be filled with random numbers and audited as if it were real. Nor may weights be
+    left over, which a wrong config.json would drop in silence; left unread on purpose are `UNREAD` and what
+    transformers itself leaves out: towers for images and sound, and heads that predict several tokens at once.
 
     Args:
         subject: What to load; a string or path stands for ``Subject(model=...)``.
 
     Raises:
         InputError: No such folder, id or device.
-        ModelError: Pickled, broken or incomplete weights, code that was not asked for, no tokenizer.
+        ModelError: Pickled, broken, incomplete or left-over weights, code that was not asked for, no tokenizer, or
+            one of another model.
     """
     if not isinstance(subject, Subject):
         subject = Subject(model=str(subject))
     folder = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
     adapter = find_adapter(subject.adapter) if subject.adapter else None
     device = pick_device(subject.device)
-    _check_headers(folder)
+    check_headers(weight_files(folder))
+    tokens = _tokens(folder, subject)
     model = _load_model(folder, subject, device)
     if adapter is not None:
-        model = _apply_adapter(model, adapter)
-    tokenizer = _load_tokenizer(folder, subject)
+        model = apply_adapter(model, adapter)
     model.eval()
     model.requires_grad_(False)
-    return LanguageModel(
+    lm = LanguageModel(
         model=model,
-        tokenizer=tokenizer,
+        tokenizer=tokens.tokenizer,
         subject=subject,
         fingerprint=fingerprint(folder, adapter=adapter),
         device=model.get_input_embeddings().weight.device,
-        n_context=_n_context(model.config),
-        bos_id=tokenizer.bos_token_id,
+        n_context=tokens.n_context,
+        bos_id=tokens.bos_id,
     )
+    _check_vocabulary(folder, tokens.tokenizer, lm.n_vocabulary)
+    return lm
 
 
 def pick_device(name: str) -> torch.device:
@@ -127,10 +189,9 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f'no device "{name}"; expected auto, cpu, cuda, cuda:N or mps.') from None
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise InputError(f'no device "{name}"; expected auto, cpu, cuda, cuda:N or mps.')
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f'device "{name}" was asked for, but torch sees no CUDA GPU here; pass --device cpu.')
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
@@ -138,15 +199,6 @@ def pick_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError('device "mps" was asked for, but torch sees no Apple GPU here; pass --device cpu.')
     return device
-
-
-def _check_headers(folder: Path) -> None:
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ModelError(f"{path} is not a whole safetensors file: {error}. Copy the file again.") from None
 
 
 def _load_model(folder: Path, subject: Subject, device: torch.device) -> PreTrainedModel:
@@ -164,8 +216,9 @@ def _load_model(folder: Path, subject: Subject, device: torch.device) -> PreTrai
             local_files_only=True,
             **placed,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(_why_not(folder, subject, error)) from error
+    except Exception as error:  # hostile files can make transformers raise anything
+        what = f"cannot be loaded as a causal language model ({subject.dtype})"
+        raise ModelError(_why_not(folder, error, what, CONFIG)) from error
     missing = sorted(info["missing_keys"])
     mismatched = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
     if missing or mismatched:
@@ -175,44 +228,39 @@ def _load_model(folder: Path, subject: Subject, device: torch.device) -> PreTrai
             f"{folder} {what} {len(names)} weights of {type(model).__name__}, first {names[0]}; they would be random. "
             "Check that config.json and the weights belong together."
         )
-    return model
-
-
-def _why_not(folder: Path, subject: Subject, error: Exception) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return (
-            f"{folder} brings its own Python code, which is not run unless asked for by name. Read the code, "
-            "then pass --trust-remote-code if you trust it."
+    unread = sorted(name for name in info["unexpected_keys"] if not UNREAD.search(name))
+    if unread:
+        raise ModelError(
+            f"{folder} holds {len(unread)} weights that {type(model).__name__} as configured does not use, first "
+            f"{unread[0]}; scores without them would be another model's. "
+            "Check that config.json (num_hidden_layers, architectures) and the weights belong together."
         )
-    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    return f"{folder} cannot be loaded as a causal language model ({subject.dtype}): {first}"
-
-
-def _apply_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """Lay a PEFT adapter over ``model``; its layers end up inside, so that one model is scored."""
-    from peft import PeftConfig, PeftModel
-
-    try:
-        config = PeftConfig.from_pretrained(str(adapter))
-        if config.is_prompt_learning:
-            raise ModelError(
-                f"{adapter} is a {config.peft_type} adapter, which adds virtual tokens instead of changing layers; "
-                "only adapters whose layers go into the model (LoRA and its kin) can be audited."
-            )
-        wrapped = PeftModel.from_pretrained(model, str(adapter), config=config, use_safetensors=True)
-    except (ValueError, KeyError, RuntimeError, TypeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the adapter {adapter} does not fit the model: {first}") from error
-    return wrapped.get_base_model()
+    return model
 
 
 def _load_tokenizer(folder: Path, subject: Subject) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=subject.trust_remote_code, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{folder} holds no usable tokenizer: {first} "
-            "Put tokenizer.json and tokenizer_config.json beside the weights."
-        ) from error
+    except Exception as error:  # as above
+        mend = "Put whole files tokenizer.json and tokenizer_config.json beside the weights."
+        raise ModelError(_why_not(folder, error, "holds no usable tokenizer", mend)) from error
+
+
+def _why_not(folder: Path, error: Exception, what: str, mend: str) -> str:
+    """A message for anything that transformers raises: its type and text, because some texts are a bare word."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            f"{folder} brings its own Python code, which is not run unless asked for by name. Read the code, "
+            "then pass --trust-remote-code if you trust it."
+        )
+    if isinstance(error, RuntimeError) and out_of_memory(error):
+        return f"memory runs out while {folder} is loaded; use a smaller --dtype or another --device."
+    if "ignore_mismatched_sizes" in text:
+        return (
+            f"{folder} {what}: the shapes of its weights are not those that config.json asks for. "
+            "Check vocab_size, hidden_size and the numbers of heads there."
+        )
+    if len(text) > 300:
+        text = text[:297] + "..."
+    return f"{folder} {what}: {type(error).__name__}: {text.rstrip('.')}. {mend}"

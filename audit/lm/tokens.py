@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..text.safe import counted, quoted
 from .load import LanguageModel, Tokens
 
@@ -16,7 +16,8 @@ def encode(lm: LanguageModel | Tokens, texts: Sequence[str], *, parse_special: b
         lm: The model whose tokenizer is used.
         texts: Any number of texts.
         parse_special: Read strings such as "</s>" as control tokens. Off, they are ordinary text: what stands
-            in a file must not steer the model.
+            in a file must not steer the model. Tokens that were added to the vocabulary without being marked
+            special (a "<think>" in some models) are single ids either way.
 
     Returns:
         One list of ids for each text; it can be empty.
@@ -47,6 +48,7 @@ def check_lengths(
         The sequences, and the names of those that were cut.
 
     Raises:
+        ModelError: A text holds a token that the model has no embedding for.
         DataError: A text is too long and ``truncate`` is off, or a text has no token that can be scored.
     """
     n_prefix = len(prefix_ids(lm))
@@ -67,4 +69,29 @@ def check_lengths(
             f"most {room:,}{others}. Shorten what is too long, or pass --truncate (truncate = true in a plan) to score "
             "the first tokens."
         )
-    return [list(ids_[:room]) for ids_ in sequences], [name for name, _ in too_long]
+    kept = [list(ids_[:room]) for ids_ in sequences]
+    check_ids(lm, [f"text {quoted(name)}" for name in ids], kept)
+    return kept, [name for name, _ in too_long]
+
+
+def check_ids(lm: LanguageModel | Tokens, names: Sequence[str], sequences: Sequence[Sequence[int]]) -> None:
+    """Refuse token ids that the model has no embedding for; a GPU would only report an assertion of its own.
+
+    Args:
+        lm: The model; where only its tokenizer is loaded and its configuration names no size, nothing is checked.
+        names: What each sequence is called in the message.
+        sequences: Token ids; one can be empty.
+
+    Raises:
+        ModelError: An id is not below the number of embedding rows.
+    """
+    n_rows = lm.n_vocabulary
+    if n_rows is None:
+        return
+    for name, ids in zip(names, sequences, strict=True):
+        if max(ids, default=0) >= n_rows:
+            raise ModelError(
+                f"{name} holds token {max(ids):,}, but the model {quoted(lm.subject.model, limit=200)} has {n_rows:,} "
+                f"embedding rows for a tokenizer of {len(lm.tokenizer):,} tokens. Put the model's own tokenizer files "
+                "beside its weights."
+            )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from ..errors import InputError
+from ..text.files import expanded
 from ..text.safe import did_you_mean
 from .problems import open_models, plain_problems
 
@@ -72,11 +73,7 @@ def resolve_path(value: str | Path, plan: str | Path) -> Path:
     Raises:
         InputError: The home folder that ``~`` names is not known.
     """
-    try:
-        return Path(plan).absolute().parent / Path(value).expanduser()
-    except RuntimeError as error:
-        home = Path(value).parts[0]
-        raise InputError(f"{value}: the home folder {home} is not known. Write the whole path instead.") from error
+    return Path(plan).absolute().parent / expanded(str(value))
 
 
 def _read(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..progress import Progress
-from ..text.files import make_folder, sha256_file, storage_errors, write_json
+from ..text.files import expanded, make_folder, sha256_file, storage_errors, write_json
 
 STAGE = "stage.json"
 _PACKAGE = Path(__file__).parents[1]
@@ -27,7 +27,9 @@ _SOURCES = (
     "traps/generate.py",
     "traps/inject.py",
     "lm/generate.py",
+    "lm/head.py",
     "lm/logprobs.py",
+    "lm/sharing.py",
     "lm/tokens.py",
     "text/readers.py",
     "text/plain_files.py",
@@ -38,7 +40,7 @@ PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
 
 def cache_root(cache: str | Path | None) -> Path:
     """``cache``, else ``$PALIMPSEST_CACHE``, else ``~/.cache/palimpsest``."""
-    return Path(cache or os.environ.get("PALIMPSEST_CACHE") or Path.home() / ".cache" / "palimpsest").expanduser()
+    return expanded(str(cache or os.environ.get("PALIMPSEST_CACHE") or "~/.cache/palimpsest"))
 
 
 def source_version() -> str:

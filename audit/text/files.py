@@ -215,3 +215,15 @@ def sha256_file(path: str | Path) -> str:
     path = Path(path)
     with storage_errors(path, kept="nothing was changed", doing="read"), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def expanded(path: str) -> Path:
+    """``path`` with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        InputError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"no home folder for {path.split('/')[0]!r} in {path!r}; write the folder out.") from None

@@ -49,6 +49,7 @@ def score_in_parts(
 
     Raises:
         DataError: A text is too long or has nothing to score.
+        ModelError: As in `audit.traps.score.score_texts`; parts that were finished before stay.
     """
     sequences, cut = check_lengths(lm, ids, encode(lm, texts), truncate=truncate)
     truncated = np.isin(np.array(ids, dtype=object), cut)
@@ -59,6 +60,7 @@ def score_in_parts(
         k=k,
         truncate=truncate,
         dtype=str(lm.model.dtype),
+        device=lm.device.type,  # another kind of device rounds otherwise, and one table holds one rounding
         model=lm.fingerprint.to_record(),
         parts=[part.start for part in parts],
     )
@@ -77,6 +79,7 @@ def score_in_parts(
                 lm,
                 sequences[part],
                 texts[part],
+                ids=ids[part],
                 truncated=truncated[part],
                 k=k,
                 token_budget=token_budget,

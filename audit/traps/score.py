@@ -11,7 +11,8 @@ With l_t, mu_t, sd_t of `audit.lm.logprobs` over the T scored tokens and m = max
 The ratio is the difference of mean log-probabilities; it ranks texts exactly as the negative ratio of
 perplexities in Meeus et al. (arXiv:2402.09363) does, because one is a monotone function of the other. Their
 ratio of log-losses ranks differently and is not used. zlib divides by compressed bytes, not by bytes per
-character as Meeus et al.'s later code does.
+character as Meeus et al.'s later code does. Of a text that was cut, only the scored part is compressed: its
+tokens decoded, in which a character cut in two is U+FFFD.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from ..lm.load import LanguageModel
 from ..lm.logprobs import TokenScores, token_log_probs
 from ..lm.tokens import check_lengths, encode, prefix_ids
+from ..text.safe import counted, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,13 @@ def score_texts(
 
     Raises:
         DataError: A text is too long or has nothing to score.
+        ModelError: As in `token_log_probs`, or a score is not a finite number.
     """
     sequences, cut = check_lengths(lm, ids, encode(lm, texts), truncate=truncate)
     truncated = np.isin(np.array(ids, dtype=object), cut)
-    return score_tokens(lm, sequences, texts, truncated=truncated, k=k, token_budget=token_budget, on_done=on_done)
+    return score_tokens(
+        lm, sequences, texts, ids=ids, truncated=truncated, k=k, token_budget=token_budget, on_done=on_done
+    )
 
 
 def score_tokens(
@@ -88,6 +94,7 @@ def score_tokens(
     sequences: Sequence[Sequence[int]],
     texts: Sequence[str],
     *,
+    ids: Sequence[str],
     truncated: NDArray[np.bool_],
     k: float = 0.2,
     token_budget: int | None = None,
@@ -98,15 +105,38 @@ def score_tokens(
         lm, sequences, prefix=prefix_ids(lm), moments=True, token_budget=token_budget, on_done=on_done
     )
     loss = np.array([-score.log_probs.mean(dtype=np.float64) for score in scores])
-    compressed = np.array([len(zlib.compress(text.encode())) for text in texts])
-    return TextScores(
+    result = TextScores(
         n_tokens=np.array([len(score.log_probs) for score in scores], dtype=np.int64),
         loss=loss,
         min_k=np.array([lowest_mean(score.log_probs, k) for score in scores]),
         min_k_plus_plus=np.array([lowest_mean(standardised(score), k) for score in scores]),
-        zlib=-loss / compressed,
+        zlib=-loss / _compressed_bytes(lm, sequences, texts, truncated),
         truncated=truncated,
     )
+    _refuse_not_finite(lm, result, ids)
+    return result
+
+
+def _compressed_bytes(
+    lm: LanguageModel, sequences: Sequence[Sequence[int]], texts: Sequence[str], truncated: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Bytes of each scored text once compressed, shape (N,)."""
+    scored = (
+        lm.tokenizer.decode(sequence, clean_up_tokenization_spaces=False) if cut else text
+        for sequence, text, cut in zip(sequences, texts, truncated, strict=True)
+    )
+    return np.array([len(zlib.compress(text.encode())) for text in scored], dtype=np.int64)
+
+
+def _refuse_not_finite(lm: LanguageModel, scores: TextScores, ids: Sequence[str]) -> None:
+    finite = np.isfinite(scores.loss) & np.isfinite(scores.min_k) & np.isfinite(scores.min_k_plus_plus)
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise ModelError(
+            f"the model {quoted(lm.subject.model, limit=200)} gives {counted(len(bad), 'text')} a score that is not a "
+            f"finite number; first: {quoted(ids[bad[0]])}. Its weights are broken, or {lm.model.dtype} is too small "
+            "for it: try --dtype float32."
+        )
 
 
 def lowest_mean(values: NDArray[np.float32], k: float) -> float:

@@ -121,7 +121,7 @@ def test_an_interrupted_audit_goes_on_and_ends_with_equal_findings(
         ("[subject]", "[subjct]", "Did you mean 'subject'?"),
         ("[traps]", "[trap]", "the table [traps] is missing; add it."),
         ("n_draws = 99", "n_draws = 9", "plan.toml: traps: n_draws is 9; expected 99 to 10,000,000"),
-        ('table = "traps.parquet"', 'table = "~nosuchuser/x"', "the home folder ~nosuchuser is not known"),
+        ('table = "traps.parquet"', 'table = "~nosuchuser/x"', "no home folder for '~nosuchuser' in '~nosuchuser/x'"),
         ('table = "traps.parquet"', 'table = ""', "traps.table is ''; expected a text of 1 or more characters"),
         ('table = "traps.parquet"', 'table = "."', "it is a folder. Give a parquet file"),
         ('table = "traps.parquet"', f'table = "{"x" * 300}"', "the name is too long. Choose a shorter name"),

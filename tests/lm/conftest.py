@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,3 +26,9 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 def any_checkpoint(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Path]) -> Path:
     """A checkpoint of each architecture in turn."""
     return make_checkpoint(request.param)
+
+
+@pytest.fixture
+def checkpoint(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of a Llama that a test may damage."""
+    return Path(shutil.copytree(make_checkpoint("llama"), tmp_path / "checkpoint"))

@@ -9,9 +9,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from audit.errors import InputError
-from audit.lm.generate import Sampling, generate, write_samples
+from audit.errors import InputError, ModelError
+from audit.lm import generate as generate_module
+from audit.lm.generate import Sampling, generate
 from audit.lm.load import LanguageModel, load
+from audit.lm.samples import write_samples
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,87 @@ def test_batch_size_never_changes_a_sample(llama: LanguageModel) -> None:
     assert any(not sample.stopped for sample in expected)
     assert generate(llama, [[0]] * 23, sampling=sampling, seed=9, batch_size=4) == expected
     assert generate(llama, [[0]] * 23, sampling=sampling, seed=10) != expected
+
+
+@pytest.mark.parametrize("architecture", ["lfm2", "falcon_h1"])
+def test_rows_that_stop_never_change_the_others_where_they_cannot_leave(
+    make_checkpoint: Callable[..., Path], architecture: str
+) -> None:
+    lm = load(make_checkpoint(architecture))
+    sampling = Sampling(max_new_tokens=12, stop_ids=tuple(range(60)))
+    together = generate(lm, PROMPTS, sampling=sampling, seed=9)
+    assert any(sample.stopped for sample in together)
+    for index, prompt in enumerate(PROMPTS):
+        assert generate(lm, [prompt], sampling=sampling, seed=9, indices=[index]) == [together[index]]
+
+
+def test_longrope_prompts_of_any_length_sample_as_a_plain_loop(make_checkpoint: Callable[..., Path]) -> None:
+    lm = load(make_checkpoint("phi3"))  # its factors change beyond 32 positions
+    prompts = [[0, *range(50, 50 + n)] for n in (5, 21, 27, 27, 30, 31, 32, 40, 60)]
+    for sample, prompt in zip(
+        generate(lm, prompts, sampling=Sampling(max_new_tokens=10, temperature=0), seed=0), prompts, strict=True
+    ):
+        ids = list(prompt)
+        for _ in range(10):
+            with torch.no_grad():
+                ids.append(int(lm.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        assert list(sample.token_ids) == ids[len(prompt) :]
+
+
+def test_a_model_without_a_cache_is_refused(make_checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(ModelError, match="OpenAIGPTLMHeadModel keeps no cache"):
+        generate(load(make_checkpoint("openai-gpt")), [[5]], sampling=Sampling(max_new_tokens=2), seed=0)
+
+
+def test_when_memory_runs_out_the_batch_is_halved_and_the_work_goes_on(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = Sampling(max_new_tokens=4)
+    expected = generate(llama, [[0]] * 9, sampling=sampling, seed=3)
+    real = generate_module._sample_batch
+
+    def small_machine(lm: LanguageModel, prompts: list[list[int]], *args: object, **kwargs: object) -> object:
+        if len(prompts) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(lm, prompts, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generate_module, "_sample_batch", small_machine)
+    assert generate(llama, [[0]] * 9, sampling=sampling, seed=3) == expected
+
+
+def test_probabilities_are_added_up_in_double_precision_on_every_device() -> None:
+    assert generate_module._double_device(torch.device("mps")) == torch.device("cpu")
+    assert generate_module._double_device(torch.device("cuda:1")) == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"forbidden_ids": tuple(range(300))}, "all 300 tokens are forbidden"),
+        ({"forbidden_ids": tuple(range(300)), "temperature": 0.0}, "all 300 tokens are forbidden"),
+        ({"temperature": 1e-42}, "temperature is 1.* so small that logits overflow"),
+    ],
+)
+def test_settings_that_leave_nothing_to_draw_are_refused(
+    llama: LanguageModel, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        generate(llama, [[0]], sampling=Sampling(max_new_tokens=3, **settings), seed=0)  # type: ignore[arg-type]
+
+
+def test_logits_that_are_not_finite_are_not_drawn_from(checkpoint: Path) -> None:
+    lm = load(checkpoint)
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[7] = torch.nan
+    with pytest.raises(ModelError, match="logits are not finite"):
+        generate(lm, [[0, 7]], sampling=Sampling(max_new_tokens=3), seed=0)
+
+
+def test_forbidden_ids_beyond_the_model_change_nothing_and_prompts_beyond_it_are_refused(llama: LanguageModel) -> None:
+    plain = generate(llama, [[0]], sampling=Sampling(max_new_tokens=3), seed=0)
+    assert generate(llama, [[0]], sampling=Sampling(max_new_tokens=3, forbidden_ids=(5000,)), seed=0) == plain
+    with pytest.raises(ModelError, match="prompt 0 holds token 300"):
+        generate(llama, [[300]], sampling=Sampling(max_new_tokens=3), seed=0)
 
 
 def test_first_tokens_follow_the_models_distribution(llama: LanguageModel) -> None:

@@ -58,6 +58,32 @@ def test_hooks_go_after_an_exception_and_other_hooks_stay(llama: LanguageModel) 
     foreign.remove()
 
 
+def test_modules_with_named_outputs_are_watched_and_patched_at_the_first(llama: LanguageModel) -> None:
+    with torch.no_grad():
+        before = llama.model(input_ids=IDS)
+        with recorded(llama.model, ["model", "model.norm"]) as outputs:
+            llama.model(input_ids=IDS)
+        with patched(llama.model, {"model": lambda hidden: hidden * 0}) as calls:
+            during = llama.model(input_ids=IDS)
+    torch.testing.assert_close(outputs["model"][0], outputs["model.norm"][0])
+    assert calls == {"model": 1}
+    assert not during.logits.any()
+    assert during.past_key_values is not None
+    assert before.logits.any()
+
+
+def test_a_module_that_gives_no_tensor_is_named() -> None:
+    class Namer(nn.Module):
+        def forward(self) -> str:
+            return "no tensor"
+
+    model = nn.ModuleDict({"namer": Namer()})
+    for context in (recorded(model, ["namer"]), patched(model, {"namer": abs})):
+        with pytest.raises(InputError, match="module 'namer' gives str, not a tensor"), context:  # type: ignore[attr-defined]
+            model["namer"]()
+    assert n_hooks(model) == 0
+
+
 @pytest.mark.parametrize("context", [lambda m, n: recorded(m, n), lambda m, n: patched(m, dict.fromkeys(n, abs))])
 def test_an_unknown_module_is_named_with_the_nearest_and_leaves_no_hook(
     llama: LanguageModel, context: Callable[..., object]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audit.errors import DataError, ModelError
-from audit.lm import logprobs
+from audit.lm import head, logprobs
 from audit.lm.load import LanguageModel, load
 from audit.lm.logprobs import token_log_probs
 
@@ -158,36 +158,33 @@ def test_logits_are_never_held_for_more_rows_than_a_chunk(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real = logprobs._Head.logits
+    real = head.Head.logits
 
-    def watched(self: logprobs._Head, hidden: torch.Tensor) -> torch.Tensor:
+    def watched(self: head.Head, hidden: torch.Tensor) -> torch.Tensor:
         self.chunk_rows = 8
         seen.append(len(hidden))
         return real(self, hidden)
 
-    monkeypatch.setattr(logprobs._Head, "logits", watched)
+    monkeypatch.setattr(head.Head, "logits", watched)
     token_log_probs(llama, ragged(30), prefix=[0], moments=True)
     assert len(seen) > 10
     assert max(seen) <= 8
 
 
-def test_a_head_that_is_not_understood_is_refused(make_checkpoint: Callable[..., Path]) -> None:
-    lm = load(make_checkpoint("llama"))
-    real = lm.model.forward
-
-    def doubled(*args: object, **kwargs: object) -> object:
-        output = real(*args, **kwargs)
-        output.logits = output.logits * 2
-        return output
-
-    lm.model.forward = doubled
-    with pytest.raises(ModelError, match="changes its logits after the head"):
-        token_log_probs(lm, [[5, 6]], prefix=[0])
+@pytest.mark.parametrize("n_prefix", [1, 20])
+def test_a_longrope_score_does_not_depend_on_its_batch_mates(
+    make_checkpoint: Callable[..., Path], n_prefix: int
+) -> None:
+    lm = load(make_checkpoint("phi3"))  # its factors change beyond 32 positions
+    prefix = list(range(3, 3 + n_prefix))
+    sequences = [*ragged(6, longest=12), *ragged(6, longest=60, seed=1), list(range(50, 82 - n_prefix))]
+    for sequence, score in zip(sequences, token_log_probs(lm, sequences, prefix=prefix), strict=True):
+        chosen, _, _ = oracle(lm, [*prefix, *sequence])
+        np.testing.assert_allclose(score.log_probs, chosen[n_prefix - 1 :], atol=TOLERANCE)
 
 
-def test_weights_that_are_not_finite_are_refused(make_checkpoint: Callable[..., Path]) -> None:
-    lm = load(make_checkpoint("llama"))
-    with torch.no_grad():
-        lm.model.get_input_embeddings().weight[1] = torch.nan
-    with pytest.raises(ModelError, match="logits that are not finite"):
-        token_log_probs(lm, [[5, 6]], prefix=[0])
+def test_a_token_without_an_embedding_is_refused(llama: LanguageModel) -> None:
+    with pytest.raises(ModelError, match=r"sequence 1 holds token 300, but the model .* has 300 embedding rows"):
+        token_log_probs(llama, [[5], [5, 300]], prefix=[0])
+    with pytest.raises(ModelError, match="the prefix holds token 301"):
+        token_log_probs(llama, [[5]], prefix=[301])

@@ -160,5 +160,5 @@ def test_paths_start_at_the_folder_of_the_plan(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_home_of_nobody_is_named() -> None:
-    with pytest.raises(InputError, match=r"~nosuchuser/a\.jsonl: the home folder ~nosuchuser is not known\. Write"):
+    with pytest.raises(InputError, match="no home folder for '~nosuchuser' in '~nosuchuser/a.jsonl'"):
         resolve_path("~nosuchuser/a.jsonl", "plan.toml")

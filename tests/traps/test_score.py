@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import copy
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from audit.errors import DataError
+from audit.errors import DataError, ModelError
 from audit.lm.load import LanguageModel
 from audit.lm.logprobs import TokenScores
+from audit.traps.parts import score_in_parts
 from audit.traps.score import lowest_mean, score_texts, standardised
 
 TEXTS = ["the cat sat on the mat", "hill", "dog dog dog ran over and over the mat on the hill the cat sat"]
@@ -61,3 +64,65 @@ def test_a_text_that_is_too_long_is_refused_or_cut_and_marked(random_llama: Lang
     scores = score_texts(random_llama, ["cat", long], ids=["a", "b"], truncate=True)
     assert scores.truncated.tolist() == [False, True]
     assert scores.n_tokens[1] == random_llama.n_context - 1
+
+
+def test_the_zlib_score_of_a_cut_text_does_not_depend_on_what_was_cut_off(random_llama: LanguageModel) -> None:
+    start = "the cat sat on the mat and the dog ran over the hill " * 40
+    scores = score_texts(random_llama, [start, start + "dog " * 4000], ids=["a", "b"], truncate=True)
+    assert scores.truncated.all()
+    assert scores.zlib[0] == scores.zlib[1]
+    kept = random_llama.tokenizer(start, add_special_tokens=False)["input_ids"][: random_llama.n_context - 1]
+    n_bytes = len(zlib.compress(random_llama.tokenizer.decode(kept).encode()))
+    assert start.startswith(random_llama.tokenizer.decode(kept))
+    assert scores.zlib[0] == pytest.approx(-scores.loss[0] / n_bytes)
+
+
+@pytest.fixture
+def broken_llama(random_llama: LanguageModel) -> LanguageModel:
+    """Its head is broken for the word "hill" only."""
+    model = copy.deepcopy(random_llama.model)
+    (token,) = random_llama.tokenizer("hill", add_special_tokens=False)["input_ids"][:1]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[token] = torch.inf
+    return replace(random_llama, model=model)
+
+
+def test_scores_that_are_not_finite_are_refused(broken_llama: LanguageModel) -> None:
+    with pytest.raises(ModelError, match=r"gives 2 texts a score that is not a finite number; first: 'b'.*--dtype"):
+        score_texts(broken_llama, ["the cat", "hill the cat", "hill the mat"], ids=["a", "b", "c"])
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    pass
+
+
+def key_of(lm: LanguageModel) -> str:
+    keys: list[str] = []
+
+    def open_parts(key: str, _n: int) -> object:
+        keys.append(key)
+        raise Stopped
+
+    def silent(*_args: object) -> None:
+        pass
+
+    with pytest.raises(Stopped):
+        score_in_parts(
+            lm,
+            TEXTS,
+            list("abc"),
+            open_parts=open_parts,
+            k=0.2,
+            truncate=False,
+            what="x",
+            progress=silent,  # type: ignore[arg-type]
+        )
+    return keys[0]
+
+
+def test_parts_of_another_kind_of_device_are_not_mixed_in(random_llama: LanguageModel) -> None:
+    assert key_of(random_llama) == key_of(random_llama)
+    assert key_of(replace(random_llama, device=torch.device("cuda:0"))) != key_of(random_llama)
+    assert key_of(replace(random_llama, device=torch.device("cuda:1"))) == key_of(
+        replace(random_llama, device=torch.device("cuda:0"))
+    )
