@@ -2,8 +2,10 @@
 
     python tests/benchmarks/scoring.py [--texts 400] [--repeats 3]
 
-Texts are random tokens with lengths log-uniform from 16 to 512. Every way gives the log-probability of each text
-after the beginning-of-sequence token; the largest difference to the plain loop is printed beside the speed.
+Texts are random tokens with lengths log-uniform from 16 to 512, and, as traps are, from 25 to 50. Larger models get
+fewer of them. Every way gives the log-probability of each text after the beginning-of-sequence token; the largest
+difference to the plain loop is printed beside the speed. The rate of a large matrix product says how much of what the
+machine can do at all each way uses (operations: two for each weight and token; attention is left out).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from audit.lm.load import LanguageModel, load
 from audit.lm.logprobs import token_log_probs
@@ -48,9 +51,9 @@ def checkpoint(folder: Path, config: LlamaConfig) -> LanguageModel:
     return load(folder)
 
 
-def ragged(n: int, n_vocabulary: int, seed: int = 0) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    lengths = np.exp(rng.uniform(np.log(16), np.log(512), size=n)).astype(int)
+def ragged(n: int, n_vocabulary: int, shortest: int = 16, longest: int = 512) -> list[list[int]]:
+    rng = np.random.default_rng(0)
+    lengths = np.exp(rng.uniform(np.log(shortest), np.log(longest), size=n)).astype(int)
     return [rng.integers(3, n_vocabulary, size=length).tolist() for length in lengths]
 
 
@@ -136,19 +139,39 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)  # lm-eval warns each time that it is handed a model
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.texts} texts")
-    for title, config in SHAPES.items():
+    transformers_logging.disable_progress_bar()
+    peak = matrix_rate()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; matrix product of 2,048: {peak:.0f} GFLOP/s")
+    for number, (title, config) in enumerate(SHAPES.items()):
         with tempfile.TemporaryDirectory() as folder:
             lm = checkpoint(Path(folder), config)
-            texts = ragged(arguments.texts, config.vocab_size)
-            rows = measure(lm, texts, arguments.repeats)
-        speed = {name: rate for name, rate, _ in rows}
-        best = max(rate for name, rate in speed.items() if name.startswith("lm-eval"))
-        print(f"\n{title}; {sum(map(len, texts)):,} tokens\n")
-        print("| Way | tokens/s | times the loop | times the best lm-eval | largest difference, nats a token |")
-        print("|---|---|---|---|---|")
-        for name, rate, gap in rows:
-            print(f"| {name} | {rate:,.0f} | {rate / speed['plain loop']:.2f} | {rate / best:.2f} | {gap:.1e} |")
+            for shortest, longest in ((16, 512), (25, 50)):
+                texts = ragged(arguments.texts // (1, 4, 10)[number], config.vocab_size, shortest, longest)
+                print(f"\n{title}; {len(texts)} texts of {shortest} to {longest}, {sum(map(len, texts)):,} tokens\n")
+                tell(measure(lm, texts, arguments.repeats), 2 * lm.n_parameters / 1e9 / peak)
+
+
+def matrix_rate(size: int = 2048, repeats: int = 10) -> float:
+    """GFLOP/s of a float32 matrix product, the best of several."""
+    a, b = torch.randn(2, size, size)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def tell(rows: list[tuple[str, float, float]], share_of_one: float) -> None:
+    speed = {name: rate for name, rate, _ in rows}
+    best = max(rate for name, rate in speed.items() if name.startswith("lm-eval"))
+    print(
+        "| Way | tokens/s | times the loop | times the best lm-eval | share of peak | difference, nats a token |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, rate, gap in rows:
+        ratios = f"{rate / speed['plain loop']:.2f} | {rate / best:.2f} | {rate * share_of_one:.0%}"
+        print(f"| {name} | {rate:,.0f} | {ratios} | {gap:.1e} |", flush=True)
 
 
 if __name__ == "__main__":
