@@ -34,8 +34,11 @@ class Head:
         self._scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         self._scale *= getattr(config, "lm_head_multiplier", None) or 1  # Falcon H1
         n_vocabulary = int(self._linear.weight.shape[0])
-        elements = 2**22 if lm.device.type == "cpu" else 2**27  # float32 numbers in a chunk: 16 or 512 MiB
-        self.chunk_rows = max(1, elements // n_vocabulary)
+        on_cpu = lm.device.type == "cpu"
+        # A chunk is one matrix product: 128 MiB of logits, or 512 on a GPU. On a CPU its rows are then gone through a
+        # few at a time, 4 MiB, which stay in the cache from one step to the next.
+        self.chunk_rows = max(1, 2 ** (25 if on_cpu else 27) // n_vocabulary)
+        self._slice_rows = max(1, 2 ** (20 if on_cpu else 27) // n_vocabulary)
         self._check_against_model()
 
     def hidden_states(self, ids: Tensor, *, cache: object | None = None) -> Tensor:
@@ -63,23 +66,11 @@ class Head:
         """Rows l, mu, sd (or l alone) of shape (3 or 1, N) for hidden states (N, D) and target ids (N,)."""
         out = torch.empty((3 if moments else 1, len(targets)), device=hidden.device)
         for start in range(0, len(targets), self.chunk_rows):
-            part = slice(start, start + self.chunk_rows)
-            logits = self.logits(hidden[part])  # (n, V), with a device map perhaps on another device
-            chosen = logits.gather(1, targets[part, None].to(logits.device))[:, 0]
-            if not moments:
-                out[0, part] = chosen - logits.logsumexp(dim=1)
-                continue
-            top = logits.amax(dim=1, keepdim=True)
-            shifted = logits.sub_(top)  # in place: one chunk, not two
-            weights = shifted.exp()  # p_v times the normaliser z
-            z = weights.sum(dim=1)
-            log_z = z.log()
-            mean = torch.linalg.vecdot(weights, shifted) / z  # mean of log p_v + log z under p
-            shifted -= mean[:, None]
-            variance = torch.linalg.vecdot(weights, shifted.square_()) / z
-            out[0, part] = chosen - top[:, 0] - log_z
-            out[1, part] = mean - log_z
-            out[2, part] = variance.sqrt().clamp_min(MIN_STD)
+            chunk = self.logits(hidden[start : start + self.chunk_rows])  # (n, V), perhaps on another device
+            for first in range(0, len(chunk), self._slice_rows):
+                logits = chunk[first : first + self._slice_rows]
+                part = slice(start + first, start + first + len(logits))
+                out[:, part] = _log_probs(logits, targets[part].to(logits.device), moments=moments).to(out.device)
         return out
 
     def _check_against_model(self) -> None:
@@ -110,6 +101,22 @@ class Head:
             raise ModelError(
                 _unknown(model, f"changes its logits after the head in a way that is not known (by {gap:.3g})")
             )
+
+
+def _log_probs(logits: Tensor, targets: Tensor, *, moments: bool) -> Tensor:
+    """Rows l, mu, sd (or l alone), shape (3 or 1, n), of logits (n, V), which are overwritten, and targets (n,)."""
+    chosen = logits.gather(1, targets[:, None])[:, 0]
+    if not moments:
+        return (chosen - logits.logsumexp(dim=1))[None]
+    top = logits.amax(dim=1, keepdim=True)
+    shifted = logits.sub_(top)  # in place: one chunk, not two
+    weights = shifted.exp()  # p_v times the normaliser z
+    z = weights.sum(dim=1)
+    log_z = z.log()
+    mean = torch.linalg.vecdot(weights, shifted) / z  # mean of log p_v + log z under p
+    shifted -= mean[:, None]
+    variance = torch.linalg.vecdot(weights, shifted.square_()) / z
+    return torch.stack([chosen - top[:, 0] - log_z, mean - log_z, variance.sqrt().clamp_min(MIN_STD)])
 
 
 def _decoder(model: Any) -> nn.Module:

@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lm = checkpoint(Path(folder), SHAPE)
         weights = sum(parameter.numel() * 4 for parameter in lm.model.parameters()) / 2**20
-        chunk = 2**22 * 4 / 2**20
+        chunk = 2**25 * 4 / 2**20
         del lm
         print(f"weights {weights:,.0f} MiB, one chunk of logits {chunk:.0f} MiB, vocabulary {SHAPE.vocab_size:,}\n")
         print("| Way | texts x tokens | full log-softmax | added by scoring | (weights + added) / (weights + chunk) |")

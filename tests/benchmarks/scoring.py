@@ -165,9 +165,7 @@ def matrix_rate(size: int = 2048, repeats: int = 10) -> float:
 def tell(rows: list[tuple[str, float, float]], share_of_one: float) -> None:
     speed = {name: rate for name, rate, _ in rows}
     best = max(rate for name, rate in speed.items() if name.startswith("lm-eval"))
-    print(
-        "| Way | tokens/s | times the loop | times the best lm-eval | share of peak | difference, nats a token |"
-    )
+    print("| Way | tokens/s | times the loop | times the best lm-eval | share of peak | difference, nats a token |")
     print("|---|---|---|---|---|---|")
     for name, rate, gap in rows:
         ratios = f"{rate / speed['plain loop']:.2f} | {rate / best:.2f} | {rate * share_of_one:.0%}"
