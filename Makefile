@@ -35,7 +35,7 @@ check: $(READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python -m pytest -m "slow and not gpu"
-	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python -m tests.benchmarks.run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

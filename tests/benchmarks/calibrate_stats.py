@@ -1,6 +1,6 @@
 """Measures what `audit.stats` promises, on simulated data whose truth is known, and prints it as Markdown.
 
-    PYTHONPATH=. python tests/benchmarks/calibrate_stats.py [--draws 2000] [--only TEXT]
+    python -m tests.benchmarks.calibrate_stats [--draws 2000] [--only TEXT]
 
 Every case is a function of one generator that makes one data set and says whether the event happened: a test
 rejected a true null at 5%, or a 95% interval contained the truth. The tests in tests/stats run the same cases.

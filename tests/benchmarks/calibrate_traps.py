@@ -1,6 +1,6 @@
 """The trap audit under the null, on a real model's scores: decoys dealt anew as if some had been planted.
 
-    python tests/benchmarks/calibrate_traps.py [--redraws 400] [--run RUN]
+    python -m tests.benchmarks.calibrate_traps [--redraws 400] [--run RUN]
 
 Takes the decoys' scores of a finished run (default: the demo's, made if need be), deals members among them at random
 again and again, and counts how often the audit finds something. Nothing was planted, so every find is false.

@@ -1,7 +1,7 @@
 """Scoring throughput of a Llama shape with random weights on one GPU, and its share of the peak matrix rate.
 
-    python tests/benchmarks/gpu_scoring.py                       # the shape of Llama 3.1 8B in bfloat16 on cuda
-    python tests/benchmarks/gpu_scoring.py --layers 2 --width 256 --device cpu --peak 0.1    # tries the code
+    python -m tests.benchmarks.gpu_scoring                       # the shape of Llama 3.1 8B in bfloat16 on cuda
+    python -m tests.benchmarks.gpu_scoring --layers 2 --width 256 --device cpu --peak 0.1    # tries the code
 
 Lengths are log-uniform from 16 to 512 tokens, as in scoring.py. Operations counted: two for each weight that multiplies
 a token (the head included, the embedding not) and 4 T d for each token and layer of attention over T / 2 positions.

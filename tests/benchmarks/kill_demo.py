@@ -1,6 +1,6 @@
 """Kill the demo at random moments, go on each time, and compare with an undisturbed one.
 
-    python tests/benchmarks/kill_demo.py [--size tiny] [--kills 20] [--seed 0]
+    python -m tests.benchmarks.kill_demo [--size tiny] [--kills 20] [--seed 0]
 
 Moments are spread over the time that the undisturbed demo takes, so kills fall into building, training, scoring and
 reporting alike. The findings must be equal to the byte, the scores too.

@@ -1,6 +1,6 @@
 """Peak memory of scoring with a vocabulary of 128k, against the weights plus one chunk.
 
-    python tests/benchmarks/memory.py
+    python -m tests.benchmarks.memory
 
 Each case runs in a process of its own, because peak resident memory never falls. The base is the same process with
 the model loaded and one short text scored, so that libraries and their buffers do not count.
@@ -39,8 +39,9 @@ def one(folder: str, way: str, n_texts: int, n_tokens: int) -> None:
     texts = torch.randint(3, SHAPE.vocab_size, (n_texts, n_tokens)).tolist()
     token_log_probs(lm, [texts[0][:16]], prefix=[0], moments=True)
     before = peak_mib()
-    if way == "palimpsest":
-        token_log_probs(lm, texts, prefix=[0], moments=True, token_budget=n_texts * (n_tokens + 1))
+    if way.startswith("palimpsest"):
+        budget = n_texts * (n_tokens + 1) if "one batch" in way else None
+        token_log_probs(lm, texts, prefix=[0], moments=True, token_budget=budget)
     else:
         with torch.inference_mode():
             ids = torch.tensor(texts)
@@ -60,9 +61,13 @@ def main() -> None:
         print(f"weights {weights:,.0f} MiB, one chunk of logits {chunk:.0f} MiB, vocabulary {SHAPE.vocab_size:,}\n")
         print("| Way | texts x tokens | full log-softmax | added by scoring | (weights + added) / (weights + chunk) |")
         print("|---|---|---|---|---|")
-        for way, cases in (("palimpsest", CASES), ("full log-softmax", CASES[:2])):
+        for way, cases in (
+            ("palimpsest", CASES[-1:]),
+            ("palimpsest, all in one batch", CASES),
+            ("full log-softmax", CASES[:2]),
+        ):
             for n_texts, n_tokens in cases:
-                command = [sys.executable, __file__, folder, way, str(n_texts), str(n_tokens)]
+                command = [sys.executable, "-m", "tests.benchmarks.memory", folder, way, str(n_texts), str(n_tokens)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 before, after = map(float, done.stdout.split()[-2:])
                 full = n_texts * n_tokens * SHAPE.vocab_size * 4 / 2**20

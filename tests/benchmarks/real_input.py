@@ -1,6 +1,6 @@
 """Things that nobody here made: a public checkpoint on public texts, and a testbed built from books.
 
-    PALIMPSEST_SHARED=path python tests/benchmarks/real_input.py
+    PALIMPSEST_SHARED=path python -m tests.benchmarks.real_input
 
 The folder holds models/stories260k, corpora/tinystories and corpora/gutenberg-books. The scores of found texts are
 indicative: a bag of words that never asks the model is printed beside them.

@@ -6,23 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-STEPS = (
-    "times.py",
-    "scoring.py",
-    "memory.py",
-    "kill_demo.py",
-    "real_input.py",
-    "calibrate_traps.py",
-    "calibrate_stats.py",
-)
+ROOT = Path(__file__).parents[2]
+STEPS = ("times", "scoring", "memory", "kill_demo", "real_input", "calibrate_traps", "calibrate_stats")
 
 
 def main() -> None:
     failed = []
     for step in STEPS:
         print(f"\n## {step}\n", flush=True)
-        if subprocess.run([sys.executable, str(HERE / step)], check=False).returncode:
+        if subprocess.run([sys.executable, "-m", f"tests.benchmarks.{step}"], check=False, cwd=ROOT).returncode:
             failed.append(step)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

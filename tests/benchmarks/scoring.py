@@ -1,6 +1,6 @@
 """Scoring throughput against what a user would pick instead, on one checkpoint in one run.
 
-    python tests/benchmarks/scoring.py [--texts 400] [--repeats 3]
+    python -m tests.benchmarks.scoring [--texts 400] [--repeats 3]
 
 Texts are random tokens with lengths log-uniform from 16 to 512, and, as traps are, from 25 to 50. Larger models get
 fewer of them. Every way gives the log-probability of each text after the beginning-of-sequence token; the largest

@@ -1,6 +1,6 @@
 """Time and size of what a newcomer does first.
 
-python tests/benchmarks/times.py [--size small]
+python -m tests.benchmarks.times [--size small]
 """
 
 from __future__ import annotations
