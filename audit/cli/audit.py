@@ -51,6 +51,7 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
         resume: Whether an interrupted run may be gone on with.
         quiet: Show no progress.
     """
+    options.quiet_libraries()  # before torch is imported
     from ..progress import progress_bars
     from ..runs.plan import resolve_path
     from ..runs.records import content_key
@@ -73,7 +74,6 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
     from ..lm.load import load
     from .checks import check_models
 
-    options.quiet_libraries()
     if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
         check_models(
             subject,

@@ -32,13 +32,13 @@ def demo(
 
     The models are built once and kept. Killed at any moment and started again, it goes on where it stopped.
     """
+    options.quiet_libraries()  # before torch is imported
     from ..progress import progress_bars
     from ..runs.plan import parse_plan
     from ..testbed.planted import build
     from .audit import execute, tell
     from .audit_plan import AuditPlan
 
-    options.quiet_libraries()
     with progress_bars(quiet=quiet) as progress:
         testbed = build(
             size,

@@ -105,6 +105,7 @@ def score(
         unit=unit,  # type: ignore[arg-type]
     )
     _tell_skipped(table, out)
+    options.quiet_libraries()  # before torch is imported
     from .scoring import Job, run_job
 
     job = Job(table=table, out=out, subject=subject, reference=other, k=k, truncate=truncate, token_budget=token_budget)

@@ -21,7 +21,6 @@ from ..text.readers import TextTable
 from ..text.safe import printable
 from ..text.tables import write_table
 from ..traps.parts import score_in_parts
-from . import options
 from .checks import check_models
 from .outputs import ROLES, meta_path, parts_folder
 
@@ -50,7 +49,6 @@ def run_job(job: Job, *, restart: bool, quiet: bool) -> dict[str, Any]:
     Whatever can be refused is refused before the first model is loaded. The models are loaded one after the other,
     so that both need not fit into memory at once. One process at a time works for an OUT.
     """
-    options.quiet_libraries()
     notes = check_models(job.subject, job.reference, ids=job.table.names, texts=job.table.texts, truncate=job.truncate)
     lock = FolderLock(make_folder(job.parts))
     lock.acquire()

@@ -41,10 +41,10 @@ def build(
 
     Killed at any moment and started again, it goes on where it stopped.
     """
+    options.quiet_libraries()  # before torch is imported
     from ..progress import progress_bars
     from ..testbed.planted import build as build_testbed
 
-    options.quiet_libraries()
     with progress_bars(quiet=quiet) as progress:
         testbed = build_testbed(size, seed=seed, corpus=corpus, cache=cache, device=device, progress=progress)
     where = {"folder": str(testbed.folder), "traps": str(testbed.traps_path)}
