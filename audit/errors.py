@@ -43,7 +43,7 @@ class StorageError(AuditError):
 
 
 class IncompleteRunError(AuditError):
-    """A run was read that has not ended."""
+    """A run that was read has not ended, or work was interrupted."""
 
     exit_code = 3
 

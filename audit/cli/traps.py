@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import InputError, StorageError
+from ..errors import IncompleteRunError, InputError, StorageError
 from ..text.safe import counted, for_terminal, quoted
 from . import options
 
@@ -178,8 +178,13 @@ def generate(
     else:
         drawn_with = alphabet or "hex"
         draw = partial(data_watermarks, drawn_with, design, seed=seed)
-    with progress_bars(quiet=quiet) as progress:
-        pool = draw(on_done=lambda done, wanted: progress("traps", done, wanted))
+    try:
+        with progress_bars(quiet=quiet) as progress:
+            pool = draw(on_done=lambda done, wanted: progress("traps", done, wanted))
+    except KeyboardInterrupt:  # a draw keeps no parts, so the usual message would promise too much
+        raise IncompleteRunError(
+            f"interrupted; nothing was written. The same command with --seed {seed} draws the same pool from the start."
+        ) from None
     ledger = make_ledger(assign(pool, design, seed=seed), design=design, plan=plan, seed=seed, drawn_with=drawn_with)
     write_ledger(out, ledger)
     _export(ledger, out, table=table, publish=publish)

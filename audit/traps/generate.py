@@ -87,7 +87,7 @@ def generate_pool(
         for low, high in zip(design.perplexity_edges[:-1], design.perplexity_edges[1:], strict=True)
     ]
     wanted = design.per_stratum * len(buckets) * len(design.lengths)
-    overlap = _Overlap(design.max_jaccard)
+    overlap = Overlap(design.max_jaccard)
     pool: list[Candidate] = []
     for length in design.lengths:
         strata: dict[str, list[Candidate]] = {bucket: [] for bucket in buckets}
@@ -200,7 +200,7 @@ def _with_perplexity(
     return candidates
 
 
-class _Overlap:
+class Overlap:
     """Jaccard similarity of token-id sets against everything accepted so far, through an inverted index."""
 
     def __init__(self, most: float) -> None:

@@ -25,7 +25,7 @@ from ..errors import DataError, InputError
 from ..text.safe import quoted
 from ..text.sources import require_exists
 from .config import TrapDesign
-from .generate import Candidate, _Overlap
+from .generate import Candidate, Overlap
 
 Alphabet = Literal["hex", "letters"]
 ALPHABETS: dict[Alphabet, str] = {
@@ -161,7 +161,7 @@ def _draw(
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(1,))))
     wanted = design.per_stratum * len(design.lengths)
     most = design.max_rounds * design.samples_per_round
-    overlap = _Overlap(max_jaccard)
+    overlap = Overlap(max_jaccard)
     known: set[str] = set()
     pool: list[Candidate] = []
     for length in design.lengths:

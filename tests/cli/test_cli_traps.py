@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import audit.text.files
+import audit.traps.words
 from audit.text.tables import read_parquet
 from audit.traps.table import check_table
 from tests.checkpoints import build_checkpoint
@@ -293,3 +294,14 @@ def test_wrong_files_are_named(refused: Refused, call: Call, made: tuple[str, li
     assert call("traps", "disclose", "L.json", "--trap", ids[0], "--out", "d.json").code == 0
     assert "d.json is a disclosure, which holds some traps only" in refused("traps", "commit", "d.json")
     assert "nothing to write; give --table" in refused("traps", "export", "L.json")
+
+
+def test_an_interrupted_draw_promises_nothing_and_names_the_seed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_given: Any, **_named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit.traps.words, "data_watermarks", interrupted)
+    ended = call(*MARKS, "--out", "L.json", "--seed", "7")
+    assert ended.code == 3
+    assert "interrupted; nothing was written. The same command with --seed 7 draws" in ended.err
+    assert not Path("L.json").exists()
