@@ -13,6 +13,7 @@ import pyarrow as pa
 from .. import __version__
 from ..lm.load import load
 from ..lm.subject import Subject
+from ..membership.parts import score_in_parts
 from ..progress import Progress, progress_bars
 from ..runs.lock import LOCK_NAME, FolderLock
 from ..runs.shards import ShardedTable, has_parts, remove_parts
@@ -20,7 +21,6 @@ from ..text.files import make_folder, sha256_file, storage_errors, write_json
 from ..text.readers import TextTable
 from ..text.safe import printable
 from ..text.tables import write_table
-from ..traps.parts import score_in_parts
 from .checks import check_models
 from .outputs import ROLES, meta_path, parts_folder
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..lm.load import LanguageModel
+from ..membership.parts import score_in_parts
 from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
 from . import detect
 from .config import SCORES, DetectionPlan
 from .findings import make_section
-from .parts import score_in_parts
 from .table import check_table
 
 

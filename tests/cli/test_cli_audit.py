@@ -83,12 +83,12 @@ def test_an_interrupted_audit_goes_on_and_ends_with_equal_findings(
 ) -> None:
     """Stopped in the third of six parts and then again before the report; the first two parts are not redone."""
     import audit.cli.audit
-    import audit.traps.parts
+    import audit.membership.parts
 
     for name in ("plan.toml", "traps.parquet"):
         shutil.copy(finished / name, tmp_path / name)
-    monkeypatch.setattr(audit.traps.parts, "PART_TEXTS", 8)
-    real, sizes = audit.traps.parts.score_tokens, []
+    monkeypatch.setattr(audit.membership.parts, "PART_TEXTS", 8)
+    real, sizes = audit.membership.parts.score_tokens, []
 
     def interrupted(lm: Any, sequences: Any, *rest: Any, **named: Any) -> Any:
         sizes.append(len(sequences))
@@ -96,7 +96,7 @@ def test_an_interrupted_audit_goes_on_and_ends_with_equal_findings(
             raise KeyboardInterrupt
         return real(lm, sequences, *rest, **named)
 
-    monkeypatch.setattr(audit.traps.parts, "score_tokens", interrupted)
+    monkeypatch.setattr(audit.membership.parts, "score_tokens", interrupted)
     stopped = call("audit", "plan.toml", "--out", "run", "--quiet")
     assert stopped.code == 3
     assert "the same command goes on from there" in stopped.err

@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import audit.cli.scoring
-import audit.traps.parts
+import audit.membership.parts
 from audit.errors import StorageError
 from audit.runs.lock import FolderLock
 from tests.cli.conftest import Call
@@ -265,7 +265,7 @@ def test_hostile_ids_are_kept_in_the_file_and_never_reach_the_terminal(call: Cal
 
 KILLED = """
 import os, signal, sys
-import audit.traps.parts as parts
+import audit.membership.parts as parts
 from audit.cli.main import main
 parts.PART_TEXTS = 2
 real, calls = parts.score_tokens, []
@@ -293,14 +293,14 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_file(
     )
     assert done.returncode == -9
     assert not Path("killed.parquet").exists()
-    monkeypatch.setattr(audit.traps.parts, "PART_TEXTS", 2)
-    real, sizes = audit.traps.parts.score_tokens, []
+    monkeypatch.setattr(audit.membership.parts, "PART_TEXTS", 2)
+    real, sizes = audit.membership.parts.score_tokens, []
 
     def counted(lm: Any, sequences: Any, *rest: Any, **named: Any) -> Any:
         sizes.append(len(sequences))
         return real(lm, sequences, *rest, **named)
 
-    monkeypatch.setattr(audit.traps.parts, "score_tokens", counted)
+    monkeypatch.setattr(audit.membership.parts, "score_tokens", counted)
     assert call(*arguments, "killed.parquet").code == 0
     assert sizes == [2]
     assert call(*arguments, "whole.parquet").code == 0
@@ -312,8 +312,8 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_file(
 def test_an_interrupted_job_keeps_its_parts_and_another_job_is_refused_there(
     call: Call, llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit.traps.parts, "PART_TEXTS", 2)
-    real, calls = audit.traps.parts.score_tokens, []
+    monkeypatch.setattr(audit.membership.parts, "PART_TEXTS", 2)
+    real, calls = audit.membership.parts.score_tokens, []
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
@@ -321,7 +321,7 @@ def test_an_interrupted_job_keeps_its_parts_and_another_job_is_refused_there(
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
-    monkeypatch.setattr(audit.traps.parts, "score_tokens", interrupted)
+    monkeypatch.setattr(audit.membership.parts, "score_tokens", interrupted)
     code, _, err = call("score", llama, texts, "--out", "s.jsonl", "--quiet")
     assert code == 3
     assert "interrupted; what was finished is kept" in err

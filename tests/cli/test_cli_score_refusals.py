@@ -227,7 +227,7 @@ def test_a_full_disk_loses_nothing_that_was_computed(
     def computed_again(*_: object, **__: object) -> None:
         raise AssertionError("a finished part was computed again")
 
-    monkeypatch.setattr("audit.traps.parts.score_tokens", computed_again)
+    monkeypatch.setattr("audit.membership.parts.score_tokens", computed_again)
     assert call("score", llama, texts, "--out", "s.jsonl", "--quiet").code == 0
     assert len(Path("s.jsonl").read_text().splitlines()) == 6
 

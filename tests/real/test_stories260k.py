@@ -12,8 +12,8 @@ import torch
 from audit.lm.generate import Sampling, generate
 from audit.lm.load import LanguageModel, load
 from audit.lm.tokens import encode, prefix_ids
+from audit.membership.score import score_texts
 from audit.text.readers import read_texts
-from audit.traps.score import score_texts
 
 SHARED = Path(os.environ.get("PALIMPSEST_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "stories260k"

@@ -24,26 +24,25 @@ from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import assign, generate_pool
 from audit.traps.inject import inject, remove
 from audit.traps.ledger import (
-    SEED_LIMIT,
-    Disclosure,
-    GeneratorRecord,
-    Ledger,
     audit_table,
     check_ledger,
     disclose,
     draw_seed,
-    ledger_problems,
     make_ledger,
     published_table,
+    verify_disclosure,
+    verify_ledger,
+)
+from audit.traps.ledger_checks import ledger_problems
+from audit.traps.ledger_files import (
     read_file,
     read_ledger,
     refuse_taken,
-    verify_disclosure,
-    verify_ledger,
     write_audit_table,
     write_disclosure,
     write_ledger,
 )
+from audit.traps.ledger_records import SEED_LIMIT, Disclosure, GeneratorRecord, Ledger
 from audit.traps.table import check_table
 from audit.traps.words import WordList, data_watermarks, random_words
 

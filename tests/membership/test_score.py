@@ -11,8 +11,8 @@ import torch
 from audit.errors import DataError, ModelError
 from audit.lm.load import LanguageModel
 from audit.lm.logprobs import TokenScores
-from audit.traps.parts import score_in_parts
-from audit.traps.score import lowest_mean, score_texts, standardised
+from audit.membership.parts import score_in_parts
+from audit.membership.score import lowest_mean, score_texts, standardised
 
 TEXTS = ["the cat sat on the mat", "hill", "dog dog dog ran over and over the mat on the hill the cat sat"]
 

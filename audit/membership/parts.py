@@ -31,7 +31,7 @@ def score_in_parts(
     progress: Progress,
     token_budget: int | None = None,
 ) -> pa.Table:
-    """Scores of all texts in their order, columns `COLUMNS` (see `audit.traps.score.TextScores`).
+    """Scores of all texts in their order, columns `COLUMNS` (see `audit.membership.score.TextScores`).
 
     Every text is encoded and its length checked before anything is computed.
 
@@ -49,7 +49,7 @@ def score_in_parts(
 
     Raises:
         DataError: A text is too long or has nothing to score.
-        ModelError: As in `audit.traps.score.score_texts`; parts that were finished before stay.
+        ModelError: As in `audit.membership.score.score_texts`; parts that were finished before stay.
     """
     sequences, cut = check_lengths(lm, ids, encode(lm, texts), truncate=truncate)
     truncated = np.isin(np.array(ids, dtype=object), cut)

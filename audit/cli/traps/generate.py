@@ -1,0 +1,211 @@
+"""``palimpsest traps generate``."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ...errors import IncompleteRunError, InputError
+from ...text.safe import for_terminal, quoted
+from .. import options
+from .outputs import LEDGER, PUBLISHED, TABLE, Publish, Table, check_new, counts, export_tables, paths, size, tell_paths
+
+Number = TypeVar("Number", int, float)
+
+
+def generate(
+    out: Annotated[Path, typer.Option(help="Where the ledger goes: a new .json file, kept secret until disclosure.")],
+    model: Annotated[
+        str | None, typer.Option(help="Draw from this model: folder of a checkpoint, or a Hugging Face id.")
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Draw random words from this file of one word a line; needs no model.")
+    ] = None,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="Draw random strings (data watermarks); needs no model.")
+    ] = False,
+    alphabet: Annotated[
+        str | None, typer.Option(help="Of --watermark: hex or letters (letters and digits). [default: hex]")
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="Tokens of --model, words or characters. [default: 25,50,100]")
+    ] = None,
+    edges: Annotated[
+        str | None, typer.Option(help="Edges of the perplexity buckets of --model. [default: 1,11,21,...,101]")
+    ] = None,
+    repetitions: Annotated[
+        str | None, typer.Option(help="Copies that a planted trap gets, one arm for each. [default: 1,10,100,1000]")
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(help="Planted traps for each length, bucket and number of copies. [default: 50]")
+    ] = None,
+    decoys: Annotated[
+        int | None, typer.Option(help="Controls, never planted, for each length and bucket. [default: 200]")
+    ] = None,
+    temperatures: Annotated[
+        str | None, typer.Option(help="Sampling temperatures of --model, swept. [default: 0.5,1,1.5,...,3.5]")
+    ] = None,
+    max_jaccard: Annotated[
+        float | None, typer.Option(help="Largest Jaccard similarity of two traps' sets of tokens. [default: 0.2]")
+    ] = None,
+    max_rounds: Annotated[
+        int | None, typer.Option(help="Sampling rounds for each length before giving up. [default: 200]")
+    ] = None,
+    samples_per_round: Annotated[int | None, typer.Option(help="Candidates in a round. [default: 1024]")] = None,
+    placement: Annotated[
+        str | None, typer.Option(help="All copies of a trap in one document, or scattered. [default: document]")
+    ] = None,
+    primary: Annotated[
+        str | None, typer.Option(help="Score that claims will rest on, fixed now. [default: ratio]")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Error rate of each family of tests, fixed now. [default: 0.05]")
+    ] = None,
+    n_draws: Annotated[
+        int | None, typer.Option(help="Re-draws of the permutation test, fixed now. [default: 9999]")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of draw and dealing; default a random one below 2^63, recorded. Small ones are guessed."
+        ),
+    ] = None,
+    table: Table = None,
+    publish: Publish = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model.")] = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Draw one pool of traps, deal members, copies and decoys at random, and write the secret ledger.
+
+    Give one of --model, --words and --watermark. The ledger holds what an exact p-value rests on: the pool, the
+    dealing, its seed and the plan of analysis. Commit to it (`palimpsest traps commit`) before anything is published.
+    """
+    from ...traps.config import DetectionPlan, TrapDesign
+
+    _check_source(
+        model=model,
+        words=words,
+        watermark=watermark,
+        of_model={"--edges": edges, "--temperatures": temperatures, "--revision": revision, "--adapter": adapter},
+        alphabet=alphabet,
+        max_jaccard=max_jaccard,
+    )
+    design = TrapDesign(
+        **_given(
+            lengths=_numbers("--lengths", lengths, int),
+            perplexity_edges=_numbers("--edges", edges, float),
+            repetitions=_numbers("--repetitions", repetitions, int),
+            members_per_cell=members,
+            decoys_per_stratum=decoys,
+            temperatures=_numbers("--temperatures", temperatures, float),
+            max_jaccard=max_jaccard,
+            max_rounds=max_rounds,
+            samples_per_round=samples_per_round,
+            placement=placement,
+        )
+    )
+    plan = DetectionPlan(**_given(primary=primary, alpha=alpha, n_draws=n_draws))
+    if seed is not None and not 0 <= seed < 2**63:
+        raise InputError(f"--seed is {seed}; expected 0 to {2**63 - 1}.")
+    check_new({"--out": (out, LEDGER), "--table": (table, TABLE), "--publish": (publish, PUBLISHED)})
+    options.quiet_libraries()
+
+    from ...lm.load import load
+    from ...progress import progress_bars
+    from ...traps.generate import assign, generate_pool
+    from ...traps.ledger import draw_seed, make_ledger
+    from ...traps.ledger_files import write_ledger
+    from ...traps.words import data_watermarks, random_words, read_words
+
+    seed = draw_seed() if seed is None else seed
+    drawn_with: Any
+    if model is not None:
+        drawn_with = load(
+            options.subject(
+                model,
+                revision=revision,
+                adapter=adapter,
+                dtype=dtype,
+                device=device,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code,
+            )
+        )
+        draw = partial(generate_pool, drawn_with, design, seed=seed)
+    elif words is not None:
+        drawn_with = read_words(words)
+        draw = partial(random_words, drawn_with.words, design, seed=seed)
+    else:
+        drawn_with = alphabet or "hex"
+        draw = partial(data_watermarks, drawn_with, design, seed=seed)
+    try:
+        with progress_bars(quiet=quiet) as progress:
+            pool = draw(on_done=lambda done, wanted: progress("traps", done, wanted))
+    except KeyboardInterrupt:  # a draw keeps no parts, so the usual message would promise too much
+        raise IncompleteRunError(
+            f"interrupted; nothing was written. The same command with --seed {seed} draws the same pool from the start."
+        ) from None
+    ledger = make_ledger(assign(pool, design, seed=seed), design=design, plan=plan, seed=seed, drawn_with=drawn_with)
+    write_ledger(out, ledger)
+    export_tables(ledger, out, table=table, publish=publish)
+    facts = {"ledger": str(out), "source": ledger.source, **counts(ledger), **paths(table=table, publish=publish)}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(for_terminal(f"{size(ledger)} -> {options.shown(out)} (secret: keep it, and a copy, until disclosure)"))
+    tell_paths(facts)
+    print(for_terminal(f"Before anything is published: palimpsest traps commit {options.shown(out)}"))
+
+
+def _check_source(
+    *,
+    model: str | None,
+    words: Path | None,
+    watermark: bool,
+    of_model: dict[str, str | None],
+    alphabet: str | None,
+    max_jaccard: float | None,
+) -> None:
+    """Refuses flags that would be passed over in silence."""
+    given = [name for name, there in (("--model", model), ("--words", words), ("--watermark", watermark)) if there]
+    if len(given) != 1:
+        what = " and ".join(given) + " were given" if given else "nothing to draw from"
+        raise InputError(f"{what}; give one of --model FOLDER, --words FILE and --watermark.")
+    for flag, value in of_model.items():
+        if value is not None and model is None:
+            raise InputError(f"{flag} goes with --model only; leave it out.")
+    if alphabet is not None and not watermark:
+        raise InputError("--alphabet goes with --watermark only; leave it out.")
+    if max_jaccard is not None and watermark:
+        raise InputError(
+            "--max-jaccard does not go with --watermark, whose strings are all of the same few characters."
+        )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _numbers(flag: str, text: str | None, kind: type[Number]) -> tuple[Number, ...] | None:
+    """The numbers of a list such as ``25,50,100``."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        what = "whole numbers" if kind is int else "numbers"
+        raise InputError(f"{flag} is {quoted(text)}; expected {what} with commas between, such as 25,50,100.")
+    return numbers

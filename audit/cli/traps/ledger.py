@@ -1,0 +1,143 @@
+"""``palimpsest traps export|commit|verify-ledger|disclose``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import InputError
+from ...text.safe import counted, for_terminal
+from .. import options
+from .outputs import (
+    LEDGER,
+    PUBLISHED,
+    TABLE,
+    LedgerFile,
+    Publish,
+    Table,
+    check_new,
+    counts,
+    export_tables,
+    paths,
+    size,
+    tell_paths,
+)
+
+if TYPE_CHECKING:
+    from ...traps.ledger_records import Disclosure
+
+
+def export(
+    ledger: LedgerFile,
+    table: Table = None,
+    publish: Publish = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write the table of an audit, or what is to be planted, from a ledger that is there already."""
+    from ...traps.ledger import check_ledger
+    from ...traps.ledger_files import read_ledger
+
+    if table is None and publish is None:
+        raise InputError("nothing to write; give --table FILE.parquet, --publish FILE.jsonl or both.")
+    check_new({"--table": (table, TABLE), "--publish": (publish, PUBLISHED)})
+    options.quiet_libraries()
+    opened = read_ledger(ledger)
+    check_ledger(opened, source=str(ledger))
+    export_tables(opened, ledger, table=table, publish=publish)
+    facts = paths(table=table, publish=publish)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    tell_paths(facts)
+
+
+def commit(ledger: LedgerFile, as_json: options.AsJson = False) -> None:
+    """Print the commitment to a ledger: 64 hexadecimal digits that tell nothing, to be published or time-stamped.
+
+    It fixes pool, dealing, seed, design and plan of analysis. Anyone can check a disclosed trap against it later,
+    and whoever holds the ledger can check the whole of it.
+    """
+    from ...traps.commitment import merkle_root
+    from ...traps.ledger import check_ledger
+    from ...traps.ledger_files import read_ledger
+
+    options.quiet_libraries()
+    opened = read_ledger(ledger)
+    check_ledger(opened, source=str(ledger))
+    if as_json:
+        parts = {"root": merkle_root(opened.leaves()).hex(), "header": opened.header_hash().hex()}
+        print(json.dumps({"commitment": opened.commitment(), **parts, **counts(opened)}))
+        return
+    print(opened.commitment())
+
+
+def verify_ledger(
+    file: Annotated[Path, typer.Argument(help="Ledger, or a disclosure of some of its traps.")],
+    commitment: Annotated[str, typer.Option(help="What `traps commit` printed and was published beforehand.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a ledger, or a disclosure, against its commitment: exit code 0, or 2 with what differs.
+
+    A ledger is also checked against itself: the dealing is done again from pool, seed and design.
+    """
+    from ...traps import ledger as ledgers
+    from ...traps.commitment import parse_commitment
+    from ...traps.ledger_files import read_file
+    from ...traps.ledger_records import Disclosure
+
+    expected = parse_commitment(commitment)
+    opened = read_file(file)
+    if isinstance(opened, Disclosure):
+        ledgers.verify_disclosure(opened, expected, source=str(file))
+        _tell_disclosed(opened, file, as_json=as_json)
+        return
+    options.quiet_libraries()
+    ledgers.verify_ledger(opened, expected, source=str(file))
+    if as_json:
+        print(json.dumps({"file": str(file), "kind": "ledger", "commitment": expected, **counts(opened)}))
+        return
+    print(for_terminal(f"{options.shown(file)} is what was committed to: {size(opened)}, dealt by its seed."))
+
+
+def disclose(
+    ledger: LedgerFile,
+    trap: Annotated[list[str], typer.Option(help="Id of a trap to disclose; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="Where the disclosure goes: a new .json file.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Write the proof that some traps stood in the ledger committed to; of the other traps it tells nothing."""
+    from ...traps.ledger import check_ledger
+    from ...traps.ledger import disclose as make_disclosure
+    from ...traps.ledger_files import read_ledger, write_disclosure
+
+    check_new({"--out": (out, LEDGER)})
+    options.quiet_libraries()
+    opened = read_ledger(ledger)
+    check_ledger(opened, source=str(ledger))
+    disclosure = make_disclosure(opened, trap)
+    for shown in disclosure.traps:
+        if shown.trap.arm == "decoy":
+            print(
+                for_terminal(f"note: {shown.trap.id} is a decoy; once others know it, it is no control any more."),
+                file=sys.stderr,
+            )
+    write_disclosure(out, disclosure)
+    if as_json:
+        print(json.dumps({"disclosure": str(out), "traps": [shown.trap.id for shown in disclosure.traps]}))
+        return
+    print(for_terminal(f"{counted(len(disclosure.traps), 'trap')} of {disclosure.n_traps:,} -> {options.shown(out)}"))
+
+
+def _tell_disclosed(disclosure: Disclosure, file: Path, *, as_json: bool) -> None:
+    shown = [{"id": one.trap.id, "arm": one.trap.arm, "n_rep": one.trap.n_rep} for one in disclosure.traps]
+    if as_json:
+        print(json.dumps({"file": str(file), "kind": "disclosure", "n_traps": disclosure.n_traps, "traps": shown}))
+        return
+    n_shown = counted(len(shown), "trap")
+    print(for_terminal(f"{options.shown(file)}: {n_shown} of {disclosure.n_traps:,} stood in the ledger committed to:"))
+    for one in shown:
+        print(for_terminal(f"  {one['id']}  {one['arm']}, n_rep {one['n_rep']}"))
