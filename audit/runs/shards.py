@@ -127,6 +127,18 @@ class ShardedTable:
         if self._on_write:
             self._on_write()
 
+    def read(self, number: int) -> pa.Table:
+        """One finished part.
+
+        Raises:
+            IncompleteRunError: It is not done yet.
+            DataError: It was damaged since it was checked.
+        """
+        self._require_open()
+        if number not in self._done:
+            raise IncompleteRunError(f"{self.folder}: part {number} is not done yet. Run the same command again.")
+        return pa.Table.from_batches(self._read(number, 10_000), schema=self._schema)
+
     def batches(self, *, batch_size: int = 10_000) -> Iterator[pa.RecordBatch]:
         """Rows in part order, at most ``batch_size`` at a time; memory does not grow with the table.
 

@@ -246,7 +246,7 @@ class _Builder:
         )
         pool = generate_pool(
             reference, wide, seed=self.seed, on_done=lambda done, total: self.progress("traps", done, total)
-        )
+        ).candidates
         texts = [document.text for document in world.documents] + [row.text for row in world.rows]
         texts += [chapter.text for chapter in world.chapters]
         known = occurring((candidate.text for candidate in pool), texts)

@@ -28,7 +28,13 @@ class TrapDesign:
         decoys_per_stratum: Unplanted controls in each (length, bucket) stratum; a trap's smallest possible rank
             p-value is 1 / (1 + this number).
         temperatures: Sampling temperatures, swept round after round.
+        top_k: Sample from the k most probable tokens; 0 from all, as published.
+        top_p: Sample from the smallest set of tokens with at least this probability, in (0, 1]; 1 from all.
+        min_p: Sample from tokens with at least this share of the top token's probability, in [0, 1); 0 from all.
         max_jaccard: Largest Jaccard similarity of two traps' sets of token ids, in [0, 1].
+        max_similarity: Largest similarity of two traps' letters, in [0, 1]: 1 - (insertions and deletions) / (sum of
+            both lengths), case and white space aside. It catches what is nearly the same text cut into other tokens;
+            0.8 is our choice, and below a Jaccard bound of 0.2 it seldom bites.
         max_rounds: Sampling rounds at most, over all temperatures, before the draw is given up.
         samples_per_round: Candidates sampled in a round.
         separator: Written on both sides of each copy.
@@ -42,7 +48,11 @@ class TrapDesign:
     members_per_cell: int = 50
     decoys_per_stratum: int = 200
     temperatures: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
     max_jaccard: float = 0.2
+    max_similarity: float = 0.8
     max_rounds: int = 200
     samples_per_round: int = 1024
     separator: str = "\n"
@@ -60,8 +70,15 @@ class TrapDesign:
             refuse("repetitions", "distinct numbers of at least 1 copy")
         if not self.temperatures or min(self.temperatures) <= 0:
             refuse("temperatures", "positive numbers")
-        if not 0 <= self.max_jaccard <= 1:
-            refuse("max_jaccard", "a number from 0 to 1")
+        for name in ("max_jaccard", "max_similarity"):
+            if not 0 <= getattr(self, name) <= 1:
+                refuse(name, "a number from 0 to 1")
+        if self.top_k < 0:
+            refuse("top_k", "0 (all tokens) or more")
+        if not 0 < self.top_p <= 1:
+            refuse("top_p", "above 0 and at most 1")
+        if not 0 <= self.min_p < 1:
+            refuse("min_p", "from 0 to below 1")
         for name in ("members_per_cell", "decoys_per_stratum", "max_rounds", "samples_per_round"):
             if getattr(self, name) < 1:
                 refuse(name, "1 or more")

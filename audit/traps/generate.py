@@ -10,19 +10,25 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from ..errors import InputError
 from ..lm.generate import Sampling, generate
 from ..lm.load import LanguageModel
 from ..lm.logprobs import token_log_probs
 from ..lm.tokens import encode, prefix_ids
+from ..runs.shards import ShardedTable
 from .config import TrapDesign
+from .likeness import Likeness
 
+ROUND_SCHEMA = pa.schema([("text", pa.string()), ("token_ids", pa.list_(pa.int64())), ("perplexity", pa.float64())])
+TALLIED = ("sampled", "not_canonical", "outside", "full", "too_similar", "accepted")
 OVERSAMPLE = 1.25  # tokens sampled for each token kept, because re-encoding shortens what was sampled
 
 
@@ -60,62 +66,119 @@ class Trap:
     n_rep: int
 
 
+@dataclass(frozen=True, slots=True)
+class DrawCounts:
+    """What became of everything that was sampled for the traps of one length.
+
+    Attributes:
+        length: Tokens, words or characters.
+        sampled: Sequences sampled; the sum of those below.
+        not_canonical: Not of the wanted length, or another text, once decoded and encoded again.
+        outside: Of a perplexity in no bucket.
+        full: Of a stratum that needed no more.
+        too_similar: To one accepted before (Jaccard of token ids, or letters).
+        accepted: Became candidates.
+    """
+
+    length: int
+    sampled: int
+    not_canonical: int
+    outside: int
+    full: int
+    too_similar: int
+    accepted: int
+
+    @property
+    def rejection_rate(self) -> float:
+        """Share of the samples that could not have been used in any stratum, in [0, 1]."""
+        return (self.not_canonical + self.outside + self.too_similar) / self.sampled
+
+
+class Pool(NamedTuple):
+    """Candidates by length, then bucket, in order of acceptance; and what was rejected, by length."""
+
+    candidates: list[Candidate]
+    counts: tuple[DrawCounts, ...]
+
+
 def generate_pool(
-    lm: LanguageModel, design: TrapDesign, *, seed: int, on_done: Callable[[int, int], None] | None = None
-) -> list[Candidate]:
+    lm: LanguageModel,
+    design: TrapDesign,
+    *,
+    seed: int,
+    rounds: ShardedTable | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Pool:
     """Sample candidates until every stratum is full.
 
     Each round samples from the beginning-of-sequence token at the next temperature of the sweep, makes the
     samples canonical (decode, re-encode, truncate to the length, round trip), drops those too similar to an
-    accepted one (Jaccard of token-id sets over the whole pool) and sorts them by perplexity.
+    accepted one (over the whole pool) and sorts them by perplexity.
 
     Args:
         lm: The generator.
         design: Lengths, buckets, numbers, temperatures.
         seed: Seed of the draw.
+        rounds: Where finished rounds are kept, opened with `n_rounds` parts; those that are there are not sampled
+            again, and the pool is the same.
         on_done: Called after each round with (accepted so far, wanted in all).
 
     Returns:
-        ``design.per_stratum`` candidates for each stratum, by length, then bucket, in order of acceptance.
+        ``design.per_stratum`` candidates for each stratum.
 
     Raises:
         InputError: The rounds are used up before every stratum is full; the message tells the counts.
     """
-    start = prefix_ids(lm) or [int(lm.tokenizer.eos_token_id or 0)]
-    buckets = [
-        f"[{low:g}, {high:g})"
-        for low, high in zip(design.perplexity_edges[:-1], design.perplexity_edges[1:], strict=True)
-    ]
+    buckets = [f"[{low:g}, {high:g})" for low, high in pairwise(design.perplexity_edges)]
     wanted = design.per_stratum * len(buckets) * len(design.lengths)
-    overlap = Overlap(design.max_jaccard)
+    alike = Likeness(design)
     pool: list[Candidate] = []
-    for length in design.lengths:
+    counts: list[DrawCounts] = []
+    for place, length in enumerate(design.lengths):
         strata: dict[str, list[Candidate]] = {bucket: [] for bucket in buckets}
+        tally: Counter[str] = Counter()
         for round_ in range(design.max_rounds):
-            temperature = design.temperatures[round_ % len(design.temperatures)]
-            first = (length * design.max_rounds + round_) * design.samples_per_round
-            texts = _canonical_samples(
-                lm, start, length=length, temperature=temperature, seed=seed, first=first, n=design.samples_per_round
-            )
-            for candidate in _with_perplexity(lm, texts, design.perplexity_edges, buckets):
+            number = place * design.max_rounds + round_
+            if rounds is not None and number in rounds.done():
+                table = rounds.read(number)
+            else:
+                table = _sample_round(lm, design, length=length, round_=round_, seed=seed)
+                if rounds is not None:
+                    rounds.write(number, table)
+            tally["sampled"] += design.samples_per_round
+            tally["not_canonical"] += design.samples_per_round - len(table)
+            for candidate in _candidates(table, design.perplexity_edges, buckets):
                 stratum = strata.get(candidate.bucket)
-                if stratum is None or len(stratum) >= design.per_stratum or overlap.too_similar(candidate.token_ids):
-                    continue
-                overlap.add(candidate.token_ids)
-                stratum.append(candidate)
+                if stratum is None:
+                    tally["outside"] += 1
+                elif len(stratum) >= design.per_stratum:
+                    tally["full"] += 1
+                elif not alike.accept(candidate.text, candidate.token_ids):
+                    tally["too_similar"] += 1
+                else:
+                    stratum.append(candidate)
             if on_done is not None:
                 on_done(len(pool) + sum(map(len, strata.values())), wanted)
             if all(len(stratum) == design.per_stratum for stratum in strata.values()):
                 break
         else:
-            counts = ", ".join(f"{bucket}: {len(found)}" for bucket, found in strata.items())
+            found = ", ".join(f"{bucket}: {len(stratum)}" for bucket, stratum in strata.items())
             raise InputError(
                 f"traps: after {design.max_rounds} rounds not every perplexity bucket of length {length} holds "
-                f"{design.per_stratum} candidates ({counts}). Widen perplexity_edges, add temperatures, raise "
+                f"{design.per_stratum} candidates ({found}). Of {tally['sampled']:,} samples "
+                f"{tally['not_canonical']:,} did not survive decoding and encoding, {tally['outside']:,} lay in no "
+                f"bucket, {tally['too_similar']:,} were too similar. Widen perplexity_edges, add temperatures, raise "
                 "max_jaccard or max_rounds, or ask for fewer traps."
             )
         pool += [candidate for bucket in buckets for candidate in strata[bucket]]
-    return pool
+        tally["accepted"] = sum(map(len, strata.values()))
+        counts.append(DrawCounts(length, *(tally[name] for name in TALLIED)))
+    return Pool(pool, tuple(counts))
+
+
+def n_rounds(design: TrapDesign) -> int:
+    """Rounds at most, over all lengths."""
+    return len(design.lengths) * design.max_rounds
 
 
 def assign(pool: Sequence[Candidate], design: TrapDesign, *, seed: int) -> list[Trap]:
@@ -148,28 +211,41 @@ def assign(pool: Sequence[Candidate], design: TrapDesign, *, seed: int) -> list[
     return [dealt[place] for place in range(len(pool))]
 
 
-def _canonical_samples(
-    lm: LanguageModel, start: Sequence[int], *, length: int, temperature: float, seed: int, first: int, n: int
-) -> list[tuple[str, list[int]]]:
-    """Sampled texts of exactly ``length`` tokens that survive decoding and encoding, with their ids."""
+def _sample_round(lm: LanguageModel, design: TrapDesign, *, length: int, round_: int, seed: int) -> pa.Table:
+    """One round's canonical samples with their ids and perplexities, in order of sampling."""
+    first = (length * design.max_rounds + round_) * design.samples_per_round
+    start = prefix_ids(lm) or [int(lm.tokenizer.eos_token_id or 0)]
     sampling = Sampling(
         max_new_tokens=int(length * OVERSAMPLE) + 4,
-        temperature=temperature,
-        top_k=0,
-        top_p=1.0,
-        min_p=0.0,
+        temperature=design.temperatures[round_ % len(design.temperatures)],
+        top_k=design.top_k,
+        top_p=design.top_p,
+        min_p=design.min_p,
         forbidden_ids=tuple(sorted(lm.tokenizer.all_special_ids)),
     )
     samples = generate(
-        lm, [start] * n, sampling=sampling, seed=seed, indices=range(first, first + n), batch_size=min(n, 256)
+        lm,
+        [start] * design.samples_per_round,
+        sampling=sampling,
+        seed=seed,
+        indices=range(first, first + design.samples_per_round),
+        batch_size=min(design.samples_per_round, 256),
     )
+    kept = _canonical(lm, [sample.token_ids for sample in samples], length)
+    scores = token_log_probs(lm, [ids for _, ids in kept], prefix=prefix_ids(lm))
+    perplexity = [float(np.exp(-score.log_probs.mean(dtype=np.float64))) for score in scores]
+    columns = {"text": [text for text, _ in kept], "token_ids": [ids for _, ids in kept], "perplexity": perplexity}
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in ROUND_SCHEMA})
+
+
+def _canonical(lm: LanguageModel, sampled: Sequence[Sequence[int]], length: int) -> list[tuple[str, list[int]]]:
+    """Texts of exactly ``length`` tokens that survive decoding and encoding, with their ids."""
     # White space is made plain, so that a trap survives the copying and re-flowing of a document.
-    texts = [" ".join(_decode(lm, sample.token_ids).split()) for sample in samples]
+    texts = [" ".join(_decode(lm, ids).split()) for ids in sampled]
     cut = [" ".join(_decode(lm, ids[:length]).split()) for ids in encode(lm, texts)]
-    round_trip = encode(lm, cut)
     return [
         (text, ids)
-        for text, ids in zip(cut, round_trip, strict=True)
+        for text, ids in zip(cut, encode(lm, cut), strict=True)
         if len(ids) == length and "\ufffd" not in text and text.isprintable() and _decode(lm, ids) == text
     ]
 
@@ -179,41 +255,14 @@ def _decode(lm: LanguageModel, ids: Sequence[int]) -> str:
     return str(text)
 
 
-def _with_perplexity(
-    lm: LanguageModel, texts: Sequence[tuple[str, list[int]]], edges: Sequence[float], buckets: Sequence[str]
-) -> list[Candidate]:
-    scores = token_log_probs(lm, [ids for _, ids in texts], prefix=prefix_ids(lm))
-    candidates = []
-    for (text, ids), score in zip(texts, scores, strict=True):
-        perplexity = float(np.exp(-score.log_probs.mean(dtype=np.float64)))
-        place = bisect_right(edges, perplexity) - 1
-        candidates.append(
-            Candidate(
-                id=f"trap-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
-                text=text,
-                token_ids=tuple(ids),
-                length=len(ids),
-                perplexity=perplexity,
-                bucket=buckets[place] if 0 <= place < len(buckets) else "outside",
-            )
+def _candidates(table: pa.Table, edges: Sequence[float], buckets: Sequence[str]) -> Iterator[Candidate]:
+    for row in table.to_pylist():
+        place = bisect_right(edges, row["perplexity"]) - 1
+        yield Candidate(
+            id=f"trap-{hashlib.sha256(row['text'].encode()).hexdigest()[:12]}",
+            text=row["text"],
+            token_ids=tuple(row["token_ids"]),
+            length=len(row["token_ids"]),
+            perplexity=row["perplexity"],
+            bucket=buckets[place] if 0 <= place < len(buckets) else "outside",
         )
-    return candidates
-
-
-class Overlap:
-    """Jaccard similarity of token-id sets against everything accepted so far, through an inverted index."""
-
-    def __init__(self, most: float) -> None:
-        self._most = most
-        self._sizes: list[int] = []
-        self._holders: dict[int, list[int]] = {}
-
-    def too_similar(self, ids: Sequence[int]) -> bool:
-        own = set(ids)
-        shared = Counter(holder for token in own for holder in self._holders.get(token, ()))
-        return any(count > self._most * (len(own) + self._sizes[holder] - count) for holder, count in shared.items())
-
-    def add(self, ids: Sequence[int]) -> None:
-        for token in set(ids):
-            self._holders.setdefault(token, []).append(len(self._sizes))
-        self._sizes.append(len(set(ids)))

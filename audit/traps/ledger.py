@@ -32,6 +32,7 @@ from .ledger_records import (
     DesignRecord,
     DisclosedTrap,
     Disclosure,
+    DrawRecord,
     GeneratorRecord,
     Ledger,
     LedgerTrap,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..lm.load import LanguageModel
-    from .generate import Trap
+    from .generate import DrawCounts, Trap
     from .words import Alphabet, WordList
 
 
@@ -59,6 +60,7 @@ def make_ledger(
     plan: DetectionPlan,
     seed: int,
     drawn_with: LanguageModel | WordList | Alphabet,
+    counts: Sequence[DrawCounts] = (),
 ) -> Ledger:
     """The ledger of a draw, with a fresh secret.
 
@@ -68,6 +70,7 @@ def make_ledger(
         plan: The plan of analysis, which is fixed with it.
         seed: Seed of draw and dealing, 0 to 2^63 - 1.
         drawn_with: The generator, the word list or the alphabet of the watermarks.
+        counts: What was sampled and rejected for it, by length.
 
     Raises:
         InputError: The seed is out of range, or the ledger would not fit itself (`ledger_problems`).
@@ -92,6 +95,7 @@ def make_ledger(
         seed=seed,
         design=DesignRecord.of(design, source),
         plan=PlanRecord(**asdict(plan)),
+        draw=tuple(DrawRecord(**asdict(count)) for count in counts),
         generator=None if isinstance(drawn_with, str | WordList) else GeneratorRecord.of(drawn_with),
         word_list_sha256=drawn_with.sha256 if isinstance(drawn_with, WordList) else None,
         alphabet=drawn_with if isinstance(drawn_with, str) else None,

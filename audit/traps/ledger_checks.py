@@ -25,8 +25,9 @@ def ledger_problems(ledger: Ledger) -> list[str]:
     """What does not fit together inside a ledger, one sentence each; none when all does.
 
     Checked: design and plan; the hash of what was drawn with; ids (distinct, made from the text); lengths; each
-    trap's stratum and perplexity bucket; the number of traps in every stratum; the Jaccard bound over the whole pool
-    (token ids, or words); and the dealing, which is done again from pool, seed and design.
+    trap's stratum and perplexity bucket; the number of traps in every stratum; what was sampled and rejected; the
+    Jaccard bound over the whole pool (token ids, or words); and the dealing, which is done again from pool, seed and
+    design. The bound on letters holds at the draw and is not computed again: it takes every pair's edit distance.
     """
     try:
         design = ledger.design.design()
@@ -46,7 +47,7 @@ def ledger_problems(ledger: Ledger) -> list[str]:
         problem = _trap_problem(trap, drawn, ledger.source, design)
         if problem:
             problems.append(f"trap {quoted(trap.id)} {problem}.")
-    problems += _strata_problems(ledger, design)
+    problems += _strata_problems(ledger, design) + _draw_problems(ledger)
     if not problems and ledger.source != "watermark":
         problems += _alike(ledger, design.max_jaccard)
     return problems or _dealing_problems(ledger, design)
@@ -88,6 +89,19 @@ def _strata_problems(ledger: Ledger, design: TrapDesign) -> list[str]:
         for name in dict.fromkeys([*strata, *found])
         if found[name] != (need := design.per_stratum if name in strata else 0)
     ]
+
+
+def _draw_problems(ledger: Ledger) -> list[str]:
+    """Whether what was sampled adds up to the traps that are there."""
+    if not ledger.draw:
+        return []
+    there = Counter(trap.length for trap in ledger.traps)
+    problems = []
+    for count in ledger.draw:
+        parts = (count.not_canonical, count.outside, count.full, count.too_similar, count.accepted)
+        if sum(parts) != count.sampled or min(parts) < 0 or count.accepted != there.pop(count.length, None):
+            problems.append(f"the numbers sampled and rejected for length {count.length} do not add up to its traps.")
+    return problems + [f"nothing is recorded of the draw of length {length}." for length in there]
 
 
 def _dealing_problems(ledger: Ledger, design: TrapDesign) -> list[str]:

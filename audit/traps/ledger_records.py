@@ -36,7 +36,11 @@ class DesignRecord(Record):
     members_per_cell: int
     decoys_per_stratum: int
     temperatures: tuple[FiniteFloat, ...] | None
+    top_k: int | None
+    top_p: FiniteFloat | None
+    min_p: FiniteFloat | None
     max_jaccard: FiniteFloat | None
+    max_similarity: FiniteFloat | None
     max_rounds: int
     samples_per_round: int
     separator: str
@@ -44,9 +48,9 @@ class DesignRecord(Record):
 
     @classmethod
     def of(cls, design: TrapDesign, source: Source) -> DesignRecord:
-        unused = {"model": (), "words": ("perplexity_edges", "temperatures")}
-        none = unused.get(source, ("perplexity_edges", "temperatures", "max_jaccard"))
-        return cls(**(asdict(design) | dict.fromkeys(none)))
+        of_sampling = ("perplexity_edges", "temperatures", "top_k", "top_p", "min_p")
+        unused = {"model": (), "words": of_sampling, "watermark": (*of_sampling, "max_jaccard", "max_similarity")}
+        return cls(**(asdict(design) | dict.fromkeys(unused[source])))
 
     def design(self) -> TrapDesign:
         """The design; errors as there."""
@@ -132,11 +136,24 @@ class LedgerTrap(Record):
         )
 
 
+class DrawRecord(Record):
+    """A `audit.traps.generate.DrawCounts` on disk; the fields mean the same."""
+
+    length: int
+    sampled: int
+    not_canonical: int
+    outside: int
+    full: int
+    too_similar: int
+    accepted: int
+
+
 class Ledger(Record):
     """``LEDGER.json``. ``traps`` stand in the order of the pool, which the dealing depends on.
 
     Attributes:
         seed: Seed of draw and dealing, below 2^63.
+        draw: What was sampled and rejected, by length; empty when it was not recorded.
         generator: For ``source`` "model".
         word_list_sha256: For ``source`` "words": SHA-256 of the file.
         alphabet: For ``source`` "watermark".
@@ -153,6 +170,7 @@ class Ledger(Record):
     seed: int = Field(ge=0, lt=SEED_LIMIT)
     design: DesignRecord
     plan: PlanRecord
+    draw: tuple[DrawRecord, ...]
     generator: GeneratorRecord | None
     word_list_sha256: Hash | None
     alphabet: Literal["hex", "letters"] | None

@@ -15,7 +15,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,8 @@ from ..errors import DataError, InputError
 from ..text.safe import quoted
 from ..text.sources import require_exists
 from .config import TrapDesign
-from .generate import Candidate, Overlap
+from .generate import Candidate, DrawCounts, Pool
+from .likeness import Likeness
 
 Alphabet = Literal["hex", "letters"]
 ALPHABETS: dict[Alphabet, str] = {
@@ -98,15 +99,15 @@ def read_words(path: str | Path) -> WordList:
 
 def random_words(
     words: Sequence[str], design: TrapDesign, *, seed: int, on_done: Callable[[int, int], None] | None = None
-) -> list[Candidate]:
+) -> Pool:
     """Candidates of ``length`` words each, drawn uniformly with replacement and joined by single spaces.
 
-    A draw is dropped when its set of words is too similar (Jaccard above ``design.max_jaccard``) to one that was
-    accepted, over the whole pool.
+    A draw is dropped when its set of words (Jaccard above ``design.max_jaccard``) or its letters
+    (``design.max_similarity``) are too similar to one that was accepted, over the whole pool.
 
     Args:
         words: Distinct words without white space.
-        design: Lengths in words, numbers of traps, Jaccard bound; buckets and temperatures are not used.
+        design: Lengths in words, numbers of traps, both bounds of likeness; the rest is not used.
         seed: Seed of the draw, 0 to 2^63 - 1. The dealing takes another stream of the same seed.
         on_done: Called with (accepted so far, wanted in all).
 
@@ -116,12 +117,12 @@ def random_words(
     Raises:
         InputError: After ``max_rounds * samples_per_round`` draws of a length too few were accepted.
     """
-    return _draw(words, " ", "words", design, max_jaccard=design.max_jaccard, seed=seed, on_done=on_done)
+    return _draw(words, " ", "words", design, seed=seed, on_done=on_done)
 
 
 def data_watermarks(
     alphabet: Alphabet, design: TrapDesign, *, seed: int, on_done: Callable[[int, int], None] | None = None
-) -> list[Candidate]:
+) -> Pool:
     """Candidates of ``length`` characters each, drawn uniformly from an alphabet; no two are equal.
 
     The Jaccard bound is not used: sets of characters of a small alphabet are all alike.
@@ -144,7 +145,7 @@ def data_watermarks(
             f'traps: lengths holds {min(design.lengths)}; a watermark of the alphabet "{alphabet}" needs {fewest} '
             "characters or more (64 bits), or it may stand somewhere by chance."
         )
-    return _draw(characters, "", "characters", design, max_jaccard=1.0, seed=seed, on_done=on_done)
+    return _draw(characters, "", "characters", design, seed=seed, on_done=on_done)
 
 
 def _draw(
@@ -153,40 +154,38 @@ def _draw(
     unit: Literal["words", "characters"],
     design: TrapDesign,
     *,
-    max_jaccard: float,
     seed: int,
     on_done: Callable[[int, int], None] | None,
-) -> list[Candidate]:
+) -> Pool:
     # A stream of its own: `assign` takes Philox(seed), and texts must not depend on who is dealt what.
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(1,))))
     wanted = design.per_stratum * len(design.lengths)
     most = design.max_rounds * design.samples_per_round
-    overlap = Overlap(max_jaccard)
-    known: set[str] = set()
+    alike = Likeness(design if unit == "words" else replace(design, max_jaccard=1.0, max_similarity=1.0))
     pool: list[Candidate] = []
+    counts: list[DrawCounts] = []
     for length in design.lengths:
         full = len(pool) + design.per_stratum
-        for _ in range(most):
+        for drawn in range(1, most + 1):
             places = rng.integers(len(parts), size=length).tolist()
             text = joint.join(parts[place] for place in places)
-            if text in known or (max_jaccard < 1 and overlap.too_similar(places)):
+            if not alike.accept(text, places):
                 continue
-            known.add(text)
-            if max_jaccard < 1:
-                overlap.add(places)
             pool.append(_candidate(text, length, unit))
             if on_done is not None and (len(pool) % STEP == 0 or len(pool) == wanted):
                 on_done(len(pool), wanted)
             if len(pool) == full:
+                n = design.per_stratum
+                counts.append(DrawCounts(length, drawn, 0, 0, 0, too_similar=drawn - n, accepted=n))
                 break
         else:
             missing = full - len(pool)
             raise InputError(
                 f"traps: after {most:,} draws of {length} {unit}, {design.per_stratum - missing:,} of "
-                f"{design.per_stratum:,} were unlike enough (Jaccard at most {max_jaccard:g}). Give a longer word "
-                "list, raise max_jaccard, or ask for fewer or shorter traps."
+                f"{design.per_stratum:,} were unlike enough (Jaccard at most {design.max_jaccard:g}). Give a "
+                "longer word list, raise max_jaccard, or ask for fewer or shorter traps."
             )
-    return pool
+    return Pool(pool, tuple(counts))
 
 
 def _candidate(text: str, length: int, unit: Literal["words", "characters"]) -> RandomText:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import audit.text.files
+import audit.traps.generate
 import audit.traps.words
 from audit.text.tables import read_parquet
 from audit.traps.table import check_table
@@ -77,6 +78,8 @@ def test_traps_of_a_model_go_from_the_draw_to_the_audits_table(call: Call, gener
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "36 traps (16 members, 20 decoys) in 4 strata -> L.json (secret: keep it, and a copy, until disclosure)",
+        "  length 8: 64 sampled, 0.0% rejected, 46 not needed",
+        "  length 10: 64 sampled, 0.0% rejected, 46 not needed",
         "for palimpsest audit -> t.parquet (secret: it holds the decoys)",
         "to be planted -> p.jsonl",
         "Before anything is published: palimpsest traps commit L.json",
@@ -149,6 +152,8 @@ def test_every_verb_speaks_json(call: Call, made: tuple[str, list[str]]) -> None
 
     counts = {"n_traps": 9, "n_members": 4, "n_decoys": 5, "n_strata": 1}
     new = answer(*MARKS[1:], "--out", "M.json", "--table", "M.parquet")
+    [drawn] = new.pop("draw")
+    assert (drawn["sampled"], drawn["accepted"], drawn["rejection_rate"]) == (9, 9, 0)
     assert new == {"ledger": "M.json", "source": "watermark", **counts, "table": "M.parquet"}
     found = answer("commit", "L.json")
     assert found.pop("commitment") == commitment
@@ -305,3 +310,42 @@ def test_an_interrupted_draw_promises_nothing_and_names_the_seed(call: Call, mon
     assert ended.code == 3
     assert "interrupted; nothing was written. The same command with --seed 7 draws" in ended.err
     assert not Path("L.json").exists()
+
+
+def test_a_draw_that_was_cut_off_goes_on_with_its_seed_and_ends_with_the_same_traps(
+    call: Call, generator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--model", generator, "--lengths", "8", "--edges", "1,30,1000", "--max-jaccard", "0.9", "--device", "cpu"]
+    flags += ["--samples-per-round", "8", *FEW]
+    real, rounds = audit.traps.generate._sample_round, []
+
+    def cut_off(*given: Any, **named: Any) -> Any:
+        rounds.append(named["round_"])
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(audit.traps.generate, "_sample_round", cut_off)
+    ended = call("traps", "generate", "--out", "L.json", *flags)
+    assert (ended.code, Path("L.json").exists()) == (3, False)
+    assert "what was finished is kept" in ended.err
+    folder = Path("L.json.parts")
+    seed = json.loads((folder / "seed.json").read_text())["seed"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert call("traps", "generate", "--out", "L.json", *flags).code == 0
+    assert rounds[:4] == [0, 1, 2, 2]
+    assert not folder.exists()
+    assert call("traps", "generate", "--out", "M.json", *flags, "--seed", seed).code == 0
+    first, second = (json.loads(Path(name).read_text()) for name in ("L.json", "M.json"))
+    assert first["seed"] == seed
+    for name in ("traps", "draw"):
+        assert first[name] == second[name]
+
+
+def test_an_unfinished_draw_of_another_seed_is_not_mixed_in(refused: Refused, generator: Path) -> None:
+    flags = ["--model", generator, "--lengths", "8", "--edges", "1,1.0001", "--max-rounds", "2", "--device", "cpu"]
+    flags += ["--samples-per-round", "8", *FEW, "--out", "L.json"]
+    told = refused("traps", "generate", *flags, "--seed", "1")
+    assert "Of 16 samples" in told
+    assert "--restart" in refused("traps", "generate", *flags, "--seed", "2")
+    assert "lay in no bucket" in refused("traps", "generate", *flags, "--seed", "2", "--restart")

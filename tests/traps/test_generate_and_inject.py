@@ -37,7 +37,7 @@ def made_up(n: int, *, stratum: str = "8 tokens, perplexity [1, 60)") -> list[Ca
 
 @pytest.fixture(scope="module")
 def pool(random_llama: LanguageModel) -> list[Candidate]:
-    return generate_pool(random_llama, DESIGN, seed=3)
+    return generate_pool(random_llama, DESIGN, seed=3).candidates
 
 
 def test_every_stratum_is_full_and_every_trap_is_canonical(random_llama: LanguageModel, pool: list[Candidate]) -> None:
@@ -61,9 +61,9 @@ def test_no_two_traps_are_more_alike_than_allowed(pool: list[Candidate]) -> None
 
 def test_the_draw_is_repeatable_and_the_seed_matters(random_llama: LanguageModel) -> None:
     design = replace(DESIGN, lengths=(8,), perplexity_edges=(1, 1000))
-    first = generate_pool(random_llama, design, seed=3)
-    assert generate_pool(random_llama, design, seed=3) == first
-    assert generate_pool(random_llama, design, seed=4) != first
+    first = generate_pool(random_llama, design, seed=3).candidates
+    assert generate_pool(random_llama, design, seed=3).candidates == first
+    assert generate_pool(random_llama, design, seed=4).candidates != first
 
 
 def test_a_bucket_that_cannot_be_filled_is_named_with_its_count(random_llama: LanguageModel) -> None:

@@ -64,21 +64,21 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.function_sc
 
 @pytest.fixture(scope="module")
 def by_model(random_llama: LanguageModel) -> Ledger:
-    traps = assign(generate_pool(random_llama, SMALL, seed=7), SMALL, seed=7)
+    traps = assign(generate_pool(random_llama, SMALL, seed=7).candidates, SMALL, seed=7)
     return make_ledger(traps, design=SMALL, plan=PLAN, seed=7, drawn_with=random_llama)
 
 
 @pytest.fixture(scope="module")
 def by_words() -> Ledger:
     design = replace(SMALL, lengths=(5, 6), max_jaccard=0.5)
-    traps = assign(random_words(WORDS.words, design, seed=2**62 + 1), design, seed=2**62 + 1)
+    traps = assign(random_words(WORDS.words, design, seed=2**62 + 1).candidates, design, seed=2**62 + 1)
     return make_ledger(traps, design=design, plan=PLAN, seed=2**62 + 1, drawn_with=WORDS)
 
 
 @pytest.fixture(scope="module")
 def by_hex() -> Ledger:
     design = replace(SMALL, lengths=(16, 32))
-    traps = assign(data_watermarks("hex", design, seed=1), design, seed=1)
+    traps = assign(data_watermarks("hex", design, seed=1).candidates, design, seed=1)
     return make_ledger(traps, design=design, plan=PLAN, seed=1, drawn_with="hex")
 
 
@@ -149,7 +149,7 @@ def test_design_plan_and_generator_are_kept_whole(by_model: Ledger, random_llama
     assert by_model.generator == GeneratorRecord.of(random_llama)
     prints = random_llama.fingerprint
     assert (by_model.generator.weights, by_model.generator.tokenizer) == (prints.weights, prints.tokenizer)
-    assert by_model.dealt() == assign(generate_pool(random_llama, SMALL, seed=7), SMALL, seed=7)
+    assert by_model.dealt() == assign(generate_pool(random_llama, SMALL, seed=7).candidates, SMALL, seed=7)
 
 
 def test_what_a_draw_does_not_use_is_null(by_words: Ledger, by_hex: Ledger) -> None:

@@ -20,11 +20,11 @@ DESIGN = TrapDesign(lengths=(6, 20), repetitions=(1, 4), members_per_cell=5, dec
 
 
 def by_words(design: TrapDesign = DESIGN, seed: int = 0) -> list[Candidate]:
-    return random_words(WORDS, design, seed=seed)
+    return random_words(WORDS, design, seed=seed).candidates
 
 
 def by_hex(design: TrapDesign = DESIGN, seed: int = 0) -> list[Candidate]:
-    return data_watermarks("hex", TrapDesign(**{**design.to_record(), "lengths": (16, 40)}), seed=seed)
+    return data_watermarks("hex", TrapDesign(**{**design.to_record(), "lengths": (16, 40)}), seed=seed).candidates
 
 
 @pytest.mark.parametrize(("draw", "unit"), [(by_words, "words"), (by_hex, "characters")])
@@ -65,14 +65,15 @@ def test_no_two_texts_share_more_words_than_allowed() -> None:
 @pytest.mark.parametrize("alphabet", ["hex", "letters"])
 def test_every_character_of_a_watermark_is_as_likely(alphabet: str) -> None:
     design = TrapDesign(lengths=(100,), repetitions=(1,), members_per_cell=1, decoys_per_stratum=199)
-    counts = Counter("".join(candidate.text for candidate in data_watermarks(alphabet, design, seed=5)))
+    counts = Counter("".join(candidate.text for candidate in data_watermarks(alphabet, design, seed=5).candidates))
     assert set(counts) == set(ALPHABETS[alphabet])
     assert chisquare(list(counts.values())).pvalue > 0.001
 
 
 def test_every_word_is_as_likely_where_nothing_is_rejected() -> None:
     design = TrapDesign(lengths=(20,), repetitions=(1,), members_per_cell=1, decoys_per_stratum=999, max_jaccard=1)
-    counts = Counter(word for candidate in random_words(WORDS, design, seed=5) for word in candidate.text.split())
+    pool = random_words(WORDS, design, seed=5).candidates
+    counts = Counter(word for candidate in pool for word in candidate.text.split())
     assert set(counts) == set(WORDS)
     assert chisquare(list(counts.values())).pvalue > 0.001
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ...errors import IncompleteRunError, InputError
 from ...text.safe import for_terminal, quoted
 from .. import options
+from ..outputs import parts_folder
 from .outputs import LEDGER, PUBLISHED, TABLE, Publish, Table, check_new, counts, export_tables, paths, size, tell_paths
+
+if TYPE_CHECKING:
+    from ...lm.load import LanguageModel
+    from ...lm.subject import Subject
+    from ...traps.config import TrapDesign
+    from ...traps.generate import DrawCounts, Pool
 
 Number = TypeVar("Number", int, float)
 
@@ -50,6 +59,18 @@ def generate(
     temperatures: Annotated[
         str | None, typer.Option(help="Sampling temperatures of --model, swept. [default: 0.5,1,1.5,...,3.5]")
     ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample --model from its k most probable tokens; 0: from all. [default: 0]")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the smallest set with this probability. [default: 1, all]")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Sample from tokens with this share of the top one's. [default: 0, all]")
+    ] = None,
+    max_similarity: Annotated[
+        float | None, typer.Option(help="Largest similarity of two traps' letters, 0 to 1. [default: 0.8]")
+    ] = None,
     max_jaccard: Annotated[
         float | None, typer.Option(help="Largest Jaccard similarity of two traps' sets of tokens. [default: 0.2]")
     ] = None,
@@ -60,6 +81,9 @@ def generate(
     placement: Annotated[
         str | None, typer.Option(help="All copies of a trap in one document, or scattered. [default: document]")
     ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Written on both sides of each copy; \\n is a line end. [default: \\n]")
+    ] = None,
     primary: Annotated[
         str | None, typer.Option(help="Score that claims will rest on, fixed now. [default: ratio]")
     ] = None,
@@ -69,6 +93,12 @@ def generate(
     n_draws: Annotated[
         int | None, typer.Option(help="Re-draws of the permutation test, fixed now. [default: 9999]")
     ] = None,
+    k: Annotated[float | None, typer.Option(help="Share of tokens of Min-K%, fixed now. [default: 0.2]")] = None,
+    level: Annotated[float | None, typer.Option(help="Level of the intervals, fixed now. [default: 0.95]")] = None,
+    negligible_auc: Annotated[
+        float | None, typer.Option(help='"Not found" excludes this AUC, fixed now. [default: 0.6]')
+    ] = None,
+    plan_seed: Annotated[int | None, typer.Option(help="Seed of the tests, fixed now. [default: 0]")] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -77,6 +107,9 @@ def generate(
     ] = None,
     table: Table = None,
     publish: Publish = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away the rounds of an interrupted draw, and its seed.")
+    ] = False,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model.")] = None,
     dtype: options.Dtype = "auto",
@@ -97,9 +130,17 @@ def generate(
         model=model,
         words=words,
         watermark=watermark,
-        of_model={"--edges": edges, "--temperatures": temperatures, "--revision": revision, "--adapter": adapter},
+        of_model={
+            "--edges": edges,
+            "--temperatures": temperatures,
+            "--top-k": top_k,
+            "--top-p": top_p,
+            "--min-p": min_p,
+            "--revision": revision,
+            "--adapter": adapter,
+        },
         alphabet=alphabet,
-        max_jaccard=max_jaccard,
+        of_words={"--max-jaccard": max_jaccard, "--max-similarity": max_similarity},
     )
     design = TrapDesign(
         **_given(
@@ -109,30 +150,49 @@ def generate(
             members_per_cell=members,
             decoys_per_stratum=decoys,
             temperatures=_numbers("--temperatures", temperatures, float),
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
             max_jaccard=max_jaccard,
+            max_similarity=max_similarity,
+            separator=None if separator is None else separator.replace("\\n", "\n").replace("\\t", "\t"),
             max_rounds=max_rounds,
             samples_per_round=samples_per_round,
             placement=placement,
         )
     )
-    plan = DetectionPlan(**_given(primary=primary, alpha=alpha, n_draws=n_draws))
+    plan = DetectionPlan(
+        **_given(
+            primary=primary,
+            alpha=alpha,
+            n_draws=n_draws,
+            k=k,
+            level=level,
+            negligible_auc=negligible_auc,
+            seed=plan_seed,
+        )
+    )
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}; expected 0 to {2**63 - 1}.")
     check_new({"--out": (out, LEDGER), "--table": (table, TABLE), "--publish": (publish, PUBLISHED)})
     options.quiet_libraries()
 
-    from ...lm.load import load
     from ...progress import progress_bars
-    from ...traps.generate import assign, generate_pool
+    from ...traps.generate import assign
     from ...traps.ledger import draw_seed, make_ledger
     from ...traps.ledger_files import write_ledger
+    from ...traps.rounds import kept_seed, remove_rounds
     from ...traps.words import data_watermarks, random_words, read_words
 
-    seed = draw_seed() if seed is None else seed
+    rounds = parts_folder(out)
+    if seed is None:
+        kept = None if restart or model is None else kept_seed(rounds)
+        seed = draw_seed() if kept is None else kept
     drawn_with: Any
-    if model is not None:
-        drawn_with = load(
-            options.subject(
+    with progress_bars(quiet=quiet) as progress:
+        tell = partial(progress, "traps")
+        if model is not None:
+            subject = options.subject(
                 model,
                 revision=revision,
                 adapter=adapter,
@@ -141,31 +201,66 @@ def generate(
                 device_map=device_map,
                 trust_remote_code=trust_remote_code,
             )
-        )
-        draw = partial(generate_pool, drawn_with, design, seed=seed)
-    elif words is not None:
-        drawn_with = read_words(words)
-        draw = partial(random_words, drawn_with.words, design, seed=seed)
-    else:
-        drawn_with = alphabet or "hex"
-        draw = partial(data_watermarks, drawn_with, design, seed=seed)
-    try:
-        with progress_bars(quiet=quiet) as progress:
-            pool = draw(on_done=lambda done, wanted: progress("traps", done, wanted))
-    except KeyboardInterrupt:  # a draw keeps no parts, so the usual message would promise too much
-        raise IncompleteRunError(
-            f"interrupted; nothing was written. The same command with --seed {seed} draws the same pool from the start."
-        ) from None
-    ledger = make_ledger(assign(pool, design, seed=seed), design=design, plan=plan, seed=seed, drawn_with=drawn_with)
+            drawn_with, pool = _draw_from_model(subject, design, seed=seed, rounds=rounds, restart=restart, tell=tell)
+        else:
+            drawn_with = alphabet or "hex" if words is None else read_words(words)
+            try:
+                if words is None:
+                    pool = data_watermarks(drawn_with, design, seed=seed, on_done=tell)
+                else:
+                    pool = random_words(drawn_with.words, design, seed=seed, on_done=tell)
+            except KeyboardInterrupt:  # this draw keeps no parts, so the usual message would promise too much
+                raise IncompleteRunError(
+                    f"interrupted; nothing was written. The same command with --seed {seed} draws the same pool from "
+                    "the start."
+                ) from None
+    dealt = assign(pool.candidates, design, seed=seed)
+    ledger = make_ledger(dealt, design=design, plan=plan, seed=seed, drawn_with=drawn_with, counts=pool.counts)
     write_ledger(out, ledger)
+    if model is not None:
+        remove_rounds(rounds)
     export_tables(ledger, out, table=table, publish=publish)
-    facts = {"ledger": str(out), "source": ledger.source, **counts(ledger), **paths(table=table, publish=publish)}
+    facts = {
+        "ledger": str(out),
+        "source": ledger.source,
+        **counts(ledger),
+        "draw": [asdict(count) | {"rejection_rate": count.rejection_rate} for count in pool.counts],
+        **paths(table=table, publish=publish),
+    }
     if as_json:
         print(json.dumps(facts))
         return
     print(for_terminal(f"{size(ledger)} -> {options.shown(out)} (secret: keep it, and a copy, until disclosure)"))
+    for count in pool.counts:
+        print(for_terminal(f"  {_told(count)}"))
     tell_paths(facts)
     print(for_terminal(f"Before anything is published: palimpsest traps commit {options.shown(out)}"))
+
+
+def _draw_from_model(
+    subject: Subject, design: TrapDesign, *, seed: int, rounds: Path, restart: bool, tell: Callable[[int, int], None]
+) -> tuple[LanguageModel, Pool]:
+    """The generator and what was drawn from it; finished rounds are kept until the ledger is written."""
+    from ...lm.load import load
+    from ...traps.generate import generate_pool
+    from ...traps.rounds import open_rounds
+
+    lm = load(subject)
+    with open_rounds(rounds, lm, design, seed=seed, restart=restart) as kept:
+        return lm, generate_pool(lm, design, seed=seed, rounds=kept, on_done=tell)
+
+
+def _told(count: DrawCounts) -> str:
+    """What became of the samples of one length."""
+    reasons = {
+        "another text once decoded and encoded": count.not_canonical,
+        "of no bucket": count.outside,
+        "too similar": count.too_similar,
+    }
+    because = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
+    rejected = f"{count.rejection_rate:.1%} rejected" + (f" ({because})" if because else "")
+    full = f", {count.full:,} not needed" if count.full else ""
+    return f"length {count.length}: {count.sampled:,} sampled, {rejected}{full}"
 
 
 def _check_source(
@@ -173,9 +268,9 @@ def _check_source(
     model: str | None,
     words: Path | None,
     watermark: bool,
-    of_model: dict[str, str | None],
+    of_model: dict[str, object],
     alphabet: str | None,
-    max_jaccard: float | None,
+    of_words: dict[str, float | None],
 ) -> None:
     """Refuses flags that would be passed over in silence."""
     given = [name for name, there in (("--model", model), ("--words", words), ("--watermark", watermark)) if there]
@@ -187,10 +282,9 @@ def _check_source(
             raise InputError(f"{flag} goes with --model only; leave it out.")
     if alphabet is not None and not watermark:
         raise InputError("--alphabet goes with --watermark only; leave it out.")
-    if max_jaccard is not None and watermark:
-        raise InputError(
-            "--max-jaccard does not go with --watermark, whose strings are all of the same few characters."
-        )
+    for flag, value in of_words.items():
+        if value is not None and watermark:
+            raise InputError(f"{flag} does not go with --watermark, whose strings are all of the same few characters.")
 
 
 def _given(**values: Any) -> dict[str, Any]:
