@@ -14,7 +14,7 @@ intervals, not p-values.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,18 @@ BLIND_LEVEL = 0.99  # two checks at 99% each: together they refuse a sound desig
 LEAST_DECOYS = 10  # in each stratum; with fewer the AUC's interval is too narrow to rule an effect out
 
 
+class Tprs(NamedTuple):
+    """TPR where at most 10%, 1% and 0.1% of decoys pass; undefined where decoys are too few to tell."""
+
+    at_10pct_fpr: Estimate
+    at_1pct_fpr: Estimate
+    at_01pct_fpr: Estimate
+
+    @classmethod
+    def of(cls, positive: Floats, negative: Floats, *, level: float) -> Tprs:
+        return cls(*(tpr_at_fpr(positive, negative, fpr=fpr, level=level) for fpr in (0.1, 0.01, 0.001)))
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """AUC and TPR of one score on the members of one length and repetition against the decoys of that length.
@@ -53,7 +65,7 @@ class Cell:
     n_members: int
     n_decoys: int
     auc: Estimate
-    tpr_at_1pct_fpr: Estimate
+    tpr: Tprs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,9 @@ class Arm:
     Attributes:
         n_rep: Copies of each trap in the training text.
         auc: All lengths together, scores standardised inside each stratum.
-        tpr_at_1pct_fpr: Likewise.
+        tpr: Likewise.
+        median_exposure: Median of log2 M - log2 rank among the M = 1 + decoys of its stratum, in bits; 1 is expected by
+            chance (Carlini et al. 2019, arXiv:1802.08232).
         p_value: Arm test.
         by_score: Score -> the arm test's p-value adjusted for having looked at all scores (maximum statistic in the
             same re-dealings). Exploratory.
@@ -76,12 +90,13 @@ class Arm:
 
     n_rep: int
     auc: Estimate
-    tpr_at_1pct_fpr: Estimate
+    tpr: Tprs
     p_value: PValue
     by_score: dict[str, PValue]
     p_holm: float
     low_rank_share: Estimate
     median_rank_p: float
+    median_exposure: float
     n_discoveries: int
     verdict: str
 
@@ -161,7 +176,7 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
     ``plan.negligible_auc`` and every stratum has `LEAST_DECOYS` decoys; else "inconclusive".
     """
     decoy = (items["arm"] == "decoy").to_numpy()
-    enough = bool((items[decoy].groupby("stratum").size() >= LEAST_DECOYS).all())
+    enough = enough_decoys(items)
     n_rep = items["n_rep"].to_numpy()
     even = standardised(items, plan.primary)
     strata = items["stratum"].to_numpy()
@@ -191,7 +206,7 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
             Arm(
                 n_rep=n,
                 auc=auc,
-                tpr_at_1pct_fpr=tpr_at_fpr(even[own], even[decoy], fpr=0.01, level=plan.level),
+                tpr=Tprs.of(even[own], even[decoy], level=plan.level),
                 p_value=test,
                 by_score=by_score,
                 p_holm=float(p_holm),
@@ -201,8 +216,9 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
                     "little narrow",
                 ),
                 median_rank_p=float(np.median(ranks[own])),
+                median_exposure=float(np.median(-np.log2(ranks[own]))),
                 n_discoveries=int(discovered[own].sum()),
-                verdict=_verdict(float(p_holm), auc, plan, enough=enough),
+                verdict=verdict(float(p_holm), auc, plan, enough=enough),
             )
         )
     return found
@@ -232,9 +248,10 @@ def _cell(
 ) -> Cell:
     if len(positive) and len(negative):
         auc = roc_auc(positive, negative, level=plan.level)
-        tpr = tpr_at_fpr(positive, negative, fpr=0.01, level=plan.level)
+        tpr = Tprs.of(positive, negative, level=plan.level)
     else:
-        auc = tpr = Estimate.undefined(method="AUC and TPR", why="one side is empty", level=plan.level)
+        auc = Estimate.undefined(method="AUC and TPR", why="one side is empty", level=plan.level)
+        tpr = Tprs(auc, auc, auc)
     return Cell(score, length, n_rep, len(positive), len(negative), auc, tpr)
 
 
@@ -248,7 +265,13 @@ def _random_half(items: pd.DataFrame, *, seed: int) -> NDArray[np.bool_]:
     return half
 
 
-def _verdict(p_holm: float, auc: Estimate, plan: DetectionPlan, *, enough: bool) -> str:
+def enough_decoys(items: pd.DataFrame) -> bool:
+    """Whether every stratum has `LEAST_DECOYS` decoys."""
+    return bool((items[items["arm"] == "decoy"].groupby("stratum").size() >= LEAST_DECOYS).all())
+
+
+def verdict(p_holm: float, auc: Estimate, plan: DetectionPlan, *, enough: bool) -> str:
+    """The rule of `arms`."""
     if p_holm <= plan.alpha:
         return "found"
     return "not found" if enough and auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"

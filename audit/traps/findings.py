@@ -10,8 +10,10 @@ from ..runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, P
 from ..stats.estimate import Estimate, PValue
 from ..text.numbers import fixed, p_number
 from . import detect
+from .aggregate import Document, Owner
 from .config import DetectionPlan
 from .detect import Arm, Blind
+from .findings_groups import document_finding, document_table, owner_findings, owner_table
 
 NAMES = {
     "ratio": "Ratio",
@@ -38,6 +40,8 @@ def make_section(
     cells: list[detect.Cell],
     arms: list[Arm],
     blind: Blind,
+    owners: list[Owner],
+    documents: list[Document],
     plan: DetectionPlan,
 ) -> AuditSection:
     """Everything that the audit says, from its computed parts."""
@@ -47,6 +51,8 @@ def make_section(
     findings = [
         _overall(arms, blind, plan),
         *(_of_arm(arm, plan) for arm in arms),
+        *owner_findings(owners, f"{HOW_AUC} {HOW_P}"),
+        *([document_finding(documents, plan)] if documents else []),
         _controls(cells, plan),
         _blind(blind),
     ]
@@ -73,7 +79,13 @@ def make_section(
             "not the randomness of training.",
         ),
         findings=tuple(findings),
-        tables=(_arm_table(arms), _auc_table(cells), _score_table(arms, scores)),
+        tables=(
+            _arm_table(arms),
+            owner_table(owners),
+            *([document_table(documents, plan)] if documents else []),
+            _auc_table(cells),
+            _score_table(arms, scores),
+        ),
     )
 
 
@@ -84,7 +96,7 @@ def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
         verdict = "confounded"
         claim = (
             "Planted traps and decoys can be told apart without the model under audit, so its scores are not evidence. "
-            "Check that both come from one draw."
+            f"{_advice(blind)}"
         )
     elif found:
         verdict = "found"
@@ -117,6 +129,17 @@ def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
     )
 
 
+def _advice(blind: Blind) -> str:
+    """What to look into, from which of the two checks refused."""
+    low = blind.reference_only.low
+    if low is not None and low > 0.5:
+        return (
+            "The reference model alone scores planted traps higher: it may have been trained on them. Choose one that "
+            "was not, or check that members and decoys come from one draw."
+        )
+    return "Check that both come from one draw."
+
+
 def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
     value = "undefined" if arm.auc.value is None else fixed(arm.auc.value, 3)
     copies = "1 copy" if arm.n_rep == 1 else f"{arm.n_rep} copies"
@@ -130,7 +153,7 @@ def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
         verdict=arm.verdict,  # type: ignore[arg-type]
         estimates={
             "auc": _estimate(arm.auc),
-            "tpr_at_1pct_fpr": _estimate(arm.tpr_at_1pct_fpr),
+            "tpr_at_1pct_fpr": _estimate(arm.tpr.at_1pct_fpr),
             "low_rank_share": _estimate(arm.low_rank_share),
         },
         p_values={"arm": _p(arm.p_value)},
@@ -184,11 +207,12 @@ def _arm_table(arms: list[Arm]) -> Table:
             "n_rep": arm.n_rep,
             "n": arm.low_rank_share.n,
             "auc": _estimate(arm.auc),
-            "tpr": _estimate(arm.tpr_at_1pct_fpr),
+            "tpr": _estimate(arm.tpr.at_1pct_fpr),
             "p": _p(arm.p_value),
             "p_holm": _holm(arm, len(arms)),
             "low_rank_share": _estimate(arm.low_rank_share),
             "median_rank_p": arm.median_rank_p,
+            "median_exposure": arm.median_exposure,
             "n_discoveries": arm.n_discoveries,
             "verdict": arm.verdict,
         }
@@ -207,6 +231,11 @@ def _arm_table(arms: list[Arm]) -> Table:
             Column(key="p_holm", label="p, corrected", help="Holm over all numbers of copies."),
             Column(key="low_rank_share", label="Rank p at most alpha", help="Share of traps; alpha is chance."),
             Column(key="median_rank_p", label="Median rank p", help="About 0.5 by chance."),
+            Column(
+                key="median_exposure",
+                label="Median exposure (bits)",
+                help="log2 of the candidates of the stratum over the trap's rank among them; about 1 by chance.",
+            ),
             Column(
                 key="n_discoveries",
                 label="Traps that stand out",
@@ -228,7 +257,7 @@ def _auc_table(cells: list[detect.Cell]) -> Table:
             "n_members": cell.n_members,
             "n_decoys": cell.n_decoys,
             "auc": _estimate(cell.auc),
-            "tpr_at_1pct_fpr": _estimate(cell.tpr_at_1pct_fpr),
+            **{f"tpr_{name}": _estimate(tpr) for name, tpr in cell.tpr._asdict().items()},
         }
         for cell in cells
     ]
@@ -247,7 +276,9 @@ def _auc_table(cells: list[detect.Cell]) -> Table:
             Column(key="n_members", label="Members"),
             Column(key="n_decoys", label="Decoys"),
             Column(key="auc", label="AUC"),
+            Column(key="tpr_at_10pct_fpr", label="TPR at 10% FPR"),
             Column(key="tpr_at_1pct_fpr", label="TPR at 1% FPR"),
+            Column(key="tpr_at_01pct_fpr", label="TPR at 0.1% FPR"),
         ),
         rows=tuple(rows),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
 from . import detect
+from .aggregate import documents, owners
 from .config import SCORES, DetectionPlan
 from .findings import make_section
 from .table import check_table
@@ -62,14 +64,19 @@ def audit_traps(
         items["ratio_score"] = items["reference_loss"] - items["loss"]
     with nullcontext() if run.has("traps.detect") else run.stage("traps.detect"):
         items["rank_p"] = detect.rank_p_values(items, plan.primary)
+        items["exposure_bits"] = -np.log2(items["rank_p"])
         section = make_section(
             items,
             list(scores),
             cells=detect.cells(items, list(scores), plan=plan),
             arms=detect.arms(items, list(scores), plan=plan),
             blind=detect.blind(items, plan=plan),
+            owners=owners(items, plan=plan),
+            documents=documents(items, plan=plan),
             plan=plan,
         )
+        if not items["documents"].map(len).any():
+            items = items.drop(columns="documents")
         run.write_items("traps", pa.Table.from_pandas(items, preserve_index=False))
     return section
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from ..errors import DataError
 from ..text.safe import quoted
 from .generate import Trap
 
+ALL = "all traps"  # the owner where none is named
 REQUIRED = {"trap_id": str, "text": str, "arm": str, "n_rep": int, "length": int, "stratum": str}
 
 
@@ -37,7 +39,8 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
     """The table as a data frame, once it is certain that the tests can be made on it.
 
     Args:
-        table: At least the columns ``trap_id, text, arm, n_rep, length, stratum``.
+        table: At least the columns ``trap_id, text, arm, n_rep, length, stratum``. Where they are there, ``owner``
+            (text) tells whose trap it is and ``documents`` (list of text) which documents hold a copy.
         source: Where it came from, for the message.
 
     Raises:
@@ -91,6 +94,7 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
     copies = (member & (frame["n_rep"] < 1)) | (~member & (frame["n_rep"] != 0))
     if copies.any():
         raise DataError(f"{source}, row {copies.idxmax() + 1}: members need n_rep of 1 or more, and decoys n_rep 0.")
+    frame = _with_groups(frame, source)
     alone = sorted(set(frame.loc[member, "stratum"]) - set(frame.loc[~member, "stratum"]))
     if alone:
         raise DataError(
@@ -98,3 +102,28 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
             "every stratum needs unplanted controls from the same draw."
         )
     return frame
+
+
+def _with_groups(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Fills in ``owner`` and ``documents`` where they are not given, and makes strata those of one owner."""
+    if "owner" not in frame:
+        frame["owner"] = ALL
+    if "documents" not in frame:
+        frame["documents"] = [()] * len(frame)
+    for row, (owner, documents) in enumerate(zip(frame["owner"], frame["documents"], strict=True), 1):
+        if not isinstance(owner, str) or not owner.strip():
+            raise DataError(
+                f"{source}, row {row}: owner is {owner!r}; expected a name in every row, or no such column."
+            )
+        if not _are_names(documents):
+            raise DataError(f"{source}, row {row}: documents is {documents!r}; expected a list of names.")
+    frame["documents"] = [() if documents is None else tuple(documents) for documents in frame["documents"]]
+    if frame["owner"].nunique() > 1:
+        frame["stratum"] = frame["owner"] + ": " + frame["stratum"]
+    return frame
+
+
+def _are_names(documents: Any) -> bool:
+    if documents is None:
+        return True
+    return isinstance(documents, list | tuple | np.ndarray) and all(isinstance(name, str) for name in documents)

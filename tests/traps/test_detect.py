@@ -13,6 +13,7 @@ from scipy.stats import binom, kstest
 from audit.errors import DataError
 from audit.stats.estimate import Estimate
 from audit.traps import detect
+from audit.traps.aggregate import documents, owners
 from audit.traps.config import DetectionPlan
 from audit.traps.findings import _overall, make_section
 from audit.traps.table import check_table
@@ -42,6 +43,8 @@ def scores_of(effects: dict[int, float], *, seed: int, members: int = 10, decoys
                     "n_rep": n_rep,
                     "length": 25 if stratum < 2 else 50,
                     "stratum": f"s{stratum}",
+                    "owner": "all traps",
+                    "documents": (),
                     "ratio_score": 10.0 * stratum + (1 + stratum) * (noise[0] + shift),
                     "loss_score": -5.0 * stratum + noise[1] + shift / 2,
                     "reference_loss": noise[2],
@@ -124,8 +127,8 @@ def test_cells_cover_every_score_length_and_repetition_with_a_control() -> None:
     assert all(abs(cell.n_members - cell.n_decoys) <= 3 for cell in controls)
     (cell,) = (cell for cell in cells if (cell.score, cell.length, cell.n_rep) == ("ratio", 50, 16))
     assert (cell.n_members, cell.n_decoys) == (10, 99)
-    assert cell.tpr_at_1pct_fpr.value is None
-    assert cell.tpr_at_1pct_fpr.why
+    assert cell.tpr.at_1pct_fpr.value is None
+    assert cell.tpr.at_1pct_fpr.why
 
 
 def test_blind_baselines_see_nothing_in_a_sound_design() -> None:
@@ -174,6 +177,8 @@ def test_members_that_read_differently_are_called_confounded() -> None:
         cells=detect.cells(items, SCORES, plan=PLAN),
         arms=detect.arms(items, SCORES, plan=PLAN),
         blind=blind,
+        owners=[],
+        documents=[],
         plan=PLAN,
     )
     assert section.findings[0].verdict == "confounded"
@@ -209,13 +214,15 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
         cells=detect.cells(items, SCORES, plan=PLAN),
         arms=detect.arms(items, SCORES, plan=PLAN),
         blind=detect.blind(items, plan=PLAN),
+        owners=owners(items, plan=PLAN),
+        documents=documents(items, plan=PLAN),
         plan=PLAN,
     )
     assert section.findings[0].verdict == "found"
     assert all(finding.how_to_read for finding in section.findings)
     assert section.assumptions
     assert section.cannot_show
-    assert {table.name for table in section.tables} == {"arms", "auc", "scores"}
+    assert {table.name for table in section.tables} == {"arms", "owners", "auc", "scores"}
 
 
 def table(**changes: object) -> pa.Table:
@@ -258,3 +265,45 @@ def test_two_columns_of_one_name_and_bytes_that_are_no_text_are_refused() -> Non
     broken = table(text=pa.array([b"\xff", b"y"]).view(pa.string()))
     with pytest.raises(DataError, match="t.parquet holds a damaged value, such as a text that is not UTF-8"):
         check_table(broken, source="t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("owner", ["Ann", None], "row 2: owner is"),
+        ("owner", ["Ann", " "], "row 2: owner is ' '"),
+        ("documents", ["a.txt", "b.txt"], "row 1: documents is 'a.txt'; expected a list of names"),
+        ("documents", [3, 4], "row 1: documents is 3"),
+    ],
+)
+def test_owners_and_documents_that_cannot_be_used_are_named(column: str, values: list[object], told: str) -> None:
+    table = pa.table(
+        {
+            "trap_id": ["a", "b"],
+            "text": ["one", "two"],
+            "arm": ["member", "decoy"],
+            "n_rep": [1, 0],
+            "length": [5, 5],
+            "stratum": ["s", "s"],
+            column: values,
+        }
+    )
+    with pytest.raises(DataError, match=told):
+        check_table(table, source="t.parquet")
+
+
+def test_a_stratum_is_of_one_owner() -> None:
+    table = pa.table(
+        {
+            "trap_id": ["a", "b"],
+            "text": ["one", "two"],
+            "arm": ["member", "decoy"],
+            "n_rep": [1, 0],
+            "length": [5, 5],
+            "stratum": ["s", "s"],
+            "owner": ["Ann", "Bob"],
+            "documents": [["a.txt"], []],
+        }
+    )
+    with pytest.raises(DataError, match="stratum 'Ann: s' has members but no decoys"):
+        check_table(table, source="t.parquet")
