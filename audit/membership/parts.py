@@ -12,6 +12,7 @@ from ..lm.tokens import check_lengths, encode
 from ..progress import Progress
 from ..runs.records import content_key
 from ..runs.shards import ShardedTable
+from .extras import NOTHING, Extras, FurtherPasses
 from .score import score_tokens
 
 PART_TOKENS = 65_536  # tokens that are scored between two writes
@@ -30,8 +31,9 @@ def score_in_parts(
     what: str,
     progress: Progress,
     token_budget: int | None = None,
+    extras: Extras = NOTHING,
 ) -> pa.Table:
-    """Scores of all texts in their order, columns `COLUMNS` (see `audit.membership.score.TextScores`).
+    """Scores of all texts in their order, columns `COLUMNS` (see `audit.membership.score.TextScores`) and of extras.
 
     Every text is encoded and its length checked before anything is computed.
 
@@ -44,16 +46,20 @@ def score_in_parts(
         k: Share of the tokens that Min-K% and Min-K%++ average over.
         truncate: Score the first tokens of a text that is too long, instead of refusing it.
         what: Name of the work, for ``progress``.
-        progress: Told the number of texts done.
+        progress: Told the number of texts done; with extras, of texts and their variants.
         token_budget: As in `audit.lm.logprobs.token_log_probs`.
+        extras: Scores beyond those of one pass. Without any, key and columns are what they are without this argument.
 
     Raises:
+        InputError: A shot cannot be used (`audit.membership.recall`).
         DataError: A text is too long or has nothing to score.
         ModelError: As in `audit.membership.score.score_texts`; parts that were finished before stay.
     """
     sequences, cut = check_lengths(lm, ids, encode(lm, texts), truncate=truncate)
+    further = FurtherPasses.prepare(lm, extras, sequences, texts, ids=ids, cut=cut, truncate=truncate)
+    sequences, cut = further.sequences, further.cut
     truncated = np.isin(np.array(ids, dtype=object), cut)
-    parts = _parts([len(sequence) for sequence in sequences])
+    parts = _parts([len(sequence) * extras.n_passes for sequence in sequences])
     key = content_key(
         texts=list(texts),
         ids=list(ids),
@@ -63,14 +69,15 @@ def score_in_parts(
         device=lm.device.type,  # another kind of device rounds otherwise, and one table holds one rounding
         model=lm.fingerprint.to_record(),
         parts=[part.start for part in parts],
+        **({"extras": extras.to_record()} if extras.columns else {}),
     )
     with open_parts(key, len(parts)) as table:
-        done = sum(parts[number].stop - parts[number].start for number in table.done())
+        done = sum(parts[number].stop - parts[number].start for number in table.done()) * extras.n_passes
 
         def tell(n: int) -> None:
             nonlocal done
             done += n
-            progress(what, done, len(texts))
+            progress(what, done, len(texts) * extras.n_passes)
 
         tell(0)
         for number in table.missing():
@@ -85,7 +92,9 @@ def score_in_parts(
                 token_budget=token_budget,
                 on_done=tell,
             )
-            table.write(number, pa.table({name: getattr(scores, name) for name in COLUMNS}))
+            columns = {name: getattr(scores, name) for name in COLUMNS}
+            columns |= further.columns(part, scores, token_budget=token_budget, on_done=tell)
+            table.write(number, pa.table(columns))
         return table.assemble()
 
 

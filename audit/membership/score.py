@@ -6,13 +6,15 @@ With l_t, mu_t, sd_t of `audit.lm.logprobs` over the T scored tokens and m = max
     min_k_score             mean of the m lowest l_t                          Min-K%,   arXiv:2310.16789
     min_k_plus_plus_score   mean of the m lowest (l_t - mu_t) / sd_t          Min-K%++, arXiv:2404.02936
     zlib_score              mean_t l_t / (bytes of the zlib-compressed text)  Carlini et al., arXiv:2012.07805
-    ratio_score             mean_t l_t - mean_t l_t of a reference model on the same text
+    ratio_score             mean_t l_t - mean_t l_t of a reference model on the same text: `audit.membership.ratio`
 
-The ratio is the difference of mean log-probabilities; it ranks texts exactly as the negative ratio of
-perplexities in Meeus et al. (arXiv:2402.09363) does, because one is a monotone function of the other. Their
-ratio of log-losses ranks differently and is not used. zlib divides by compressed bytes, not by bytes per
-character as Meeus et al.'s later code does. Of a text that was cut, only the scored part is compressed: its
-tokens decoded, in which a character cut in two is U+FFFD.
+and two forms of them that the released code of later papers computes (arXiv:2405.15523, arXiv:2406.17975):
+
+    min_20_score            mean of the min(20, T) lowest l_t
+    zlib_rate_score         mean_t l_t / (bytes of the zlib-compressed text / characters of the text)
+
+Of a text that was cut, only the scored part is compressed and counted: its tokens decoded, in which a character
+cut in two is U+FFFD.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from ..lm.logprobs import TokenScores, token_log_probs
 from ..lm.tokens import check_lengths, encode, prefix_ids
 from ..text.safe import counted, quoted
 
+LOWEST_TOKENS = 20  # of min_20_score, after the released code of arXiv:2405.15523
+
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
@@ -42,6 +46,8 @@ class TextScores:
         min_k_plus_plus: Mean of the lowest standardised log-probabilities, unitless.
         zlib: Mean log-probability over compressed bytes, in nats a byte, <= 0.
         truncated: Whether only the first tokens of the text were scored.
+        min_20: Mean of the 20 lowest log-probabilities (all, where there are fewer), in nats, <= 0.
+        zlib_rate: Mean log-probability over compressed bytes a character, in nats, <= 0.
     """
 
     n_tokens: NDArray[np.int64]
@@ -50,6 +56,8 @@ class TextScores:
     min_k_plus_plus: NDArray[np.float64]
     zlib: NDArray[np.float64]
     truncated: NDArray[np.bool_]
+    min_20: NDArray[np.float64]
+    zlib_rate: NDArray[np.float64]
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
@@ -104,32 +112,60 @@ def score_tokens(
     scores = token_log_probs(
         lm, sequences, prefix=prefix_ids(lm), moments=True, token_budget=token_budget, on_done=on_done
     )
+    parts = [
+        scored_part(lm, sequence, text, cut=bool(cut))
+        for sequence, text, cut in zip(sequences, texts, truncated, strict=True)
+    ]
+    return summarise(lm, scores, parts, ids=ids, truncated=truncated, k=k)
+
+
+def scored_part(lm: LanguageModel, sequence: Sequence[int], text: str, *, cut: bool) -> str:
+    """What was scored of a text: all of it, or the decoded tokens of one that was cut."""
+    return str(lm.tokenizer.decode(sequence, clean_up_tokenization_spaces=False)) if cut else text
+
+
+def summarise(
+    lm: LanguageModel,
+    scores: Sequence[TokenScores],
+    texts: Sequence[str],
+    *,
+    ids: Sequence[str],
+    truncated: NDArray[np.bool_],
+    k: float,
+) -> TextScores:
+    """Scores of N texts from those of their tokens.
+
+    Args:
+        lm: The model, for messages.
+        scores: Of each text, with moments.
+        texts: What was scored of each text.
+        ids: A name for each text, used in messages.
+        truncated: Whether only a part of the text was scored, shape (N,); kept as given.
+        k: As in `score_texts`.
+
+    Raises:
+        ModelError: A score is not a finite number.
+    """
     loss = np.array([-score.log_probs.mean(dtype=np.float64) for score in scores])
+    n_bytes = np.array([len(zlib.compress(text.encode())) for text in texts], dtype=np.int64)
+    n_characters = np.array([len(text) for text in texts], dtype=np.int64)
     result = TextScores(
         n_tokens=np.array([len(score.log_probs) for score in scores], dtype=np.int64),
         loss=loss,
         min_k=np.array([lowest_mean(score.log_probs, k) for score in scores]),
         min_k_plus_plus=np.array([lowest_mean(standardised(score), k) for score in scores]),
-        zlib=-loss / _compressed_bytes(lm, sequences, texts, truncated),
+        zlib=-loss / n_bytes,
         truncated=truncated,
+        min_20=np.array([mean_of_lowest(score.log_probs, LOWEST_TOKENS) for score in scores]),
+        zlib_rate=-loss / (n_bytes / np.maximum(n_characters, 1)),
     )
-    _refuse_not_finite(lm, result, ids)
+    refuse_not_finite(lm, [result.loss, result.min_k, result.min_k_plus_plus], ids)
     return result
 
 
-def _compressed_bytes(
-    lm: LanguageModel, sequences: Sequence[Sequence[int]], texts: Sequence[str], truncated: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Bytes of each scored text once compressed, shape (N,)."""
-    scored = (
-        lm.tokenizer.decode(sequence, clean_up_tokenization_spaces=False) if cut else text
-        for sequence, text, cut in zip(sequences, texts, truncated, strict=True)
-    )
-    return np.array([len(zlib.compress(text.encode())) for text in scored], dtype=np.int64)
-
-
-def _refuse_not_finite(lm: LanguageModel, scores: TextScores, ids: Sequence[str]) -> None:
-    finite = np.isfinite(scores.loss) & np.isfinite(scores.min_k) & np.isfinite(scores.min_k_plus_plus)
+def refuse_not_finite(lm: LanguageModel, columns: Sequence[NDArray[np.float64]], ids: Sequence[str]) -> None:
+    """Raises a `ModelError` that names the first text with a score, in any of the columns, that is not finite."""
+    finite = np.isfinite(np.stack(columns)).all(axis=0)
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise ModelError(
@@ -141,7 +177,13 @@ def _refuse_not_finite(lm: LanguageModel, scores: TextScores, ids: Sequence[str]
 
 def lowest_mean(values: NDArray[np.float32], k: float) -> float:
     """Mean of the max(1, floor(k T)) lowest of T values."""
-    n = max(1, int(k * len(values) + 1e-9))  # the small number undoes rounding, as in 0.29 * 100 = 28.999...
+    # The small number undoes rounding, as in 0.29 * 100 = 28.999...
+    return mean_of_lowest(values, max(1, int(k * len(values) + 1e-9)))
+
+
+def mean_of_lowest(values: NDArray[np.float32], n: int) -> float:
+    """Mean of the min(n, T) lowest of T values."""
+    n = min(n, len(values))
     return float(np.partition(values, n - 1)[:n].mean(dtype=np.float64))
 
 

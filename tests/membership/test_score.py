@@ -12,7 +12,7 @@ from audit.errors import DataError, ModelError
 from audit.lm.load import LanguageModel
 from audit.lm.logprobs import TokenScores
 from audit.membership.parts import score_in_parts
-from audit.membership.score import lowest_mean, score_texts, standardised
+from audit.membership.score import lowest_mean, mean_of_lowest, score_texts, standardised
 
 TEXTS = ["the cat sat on the mat", "hill", "dog dog dog ran over and over the mat on the hill the cat sat"]
 
@@ -35,13 +35,29 @@ def test_scores_agree_with_the_definitions_worked_slowly(random_llama: LanguageM
         assert scores.perplexity[place] == pytest.approx(np.exp(-chosen.mean()), rel=1e-4)
         assert scores.min_k[place] == pytest.approx(np.sort(chosen)[:n_lowest].mean(), abs=1e-4)
         assert scores.min_k_plus_plus[place] == pytest.approx(np.sort(z.numpy())[:n_lowest].mean(), abs=1e-3)
-        assert scores.zlib[place] == pytest.approx(chosen.mean() / len(zlib.compress(text.encode())), rel=1e-4)
+        n_bytes = len(zlib.compress(text.encode()))
+        assert scores.zlib[place] == pytest.approx(chosen.mean() / n_bytes, rel=1e-4)
+        assert scores.min_20[place] == pytest.approx(np.sort(chosen)[:20].mean(), abs=1e-4)
+        assert scores.zlib_rate[place] == pytest.approx(chosen.mean() / (n_bytes / len(text)), rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "k", "lowest"), [(5, 0.2, 1), (15, 0.2, 3), (4, 0.2, 1), (100, 0.29, 29), (3, 1.0, 3)])
 def test_min_k_averages_the_floor_of_k_t_lowest_and_at_least_one(n: int, k: float, lowest: int) -> None:
     values = np.arange(n, dtype=np.float32)[::-1].copy()
     assert lowest_mean(values, k) == pytest.approx((lowest - 1) / 2)
+
+
+@pytest.mark.parametrize(("n", "lowest"), [(30, 20), (20, 20), (3, 3)])
+def test_min_20_averages_the_twenty_lowest_or_all_there_are(n: int, lowest: int) -> None:
+    values = np.arange(n, dtype=np.float32)[::-1].copy()
+    assert mean_of_lowest(values, 20) == pytest.approx((lowest - 1) / 2)
+
+
+def test_zlib_by_characters_differs_from_zlib_by_bytes_only_by_the_length(byte_level: LanguageModel) -> None:
+    """-NLL / (bytes / characters) is -NLL / bytes times the characters; "東" is one of them and three bytes."""
+    texts = ["the cat 東", "ÄÖÜ", "a hill and a hill"]
+    scores = score_texts(byte_level, texts, ids=["a", "b", "c"])
+    np.testing.assert_allclose(scores.zlib_rate, scores.zlib * [len(text) for text in texts])
 
 
 def test_min_k_plus_plus_without_moments_is_a_mistake_of_the_caller() -> None:
