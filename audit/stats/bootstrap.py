@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 from ..errors import InputError
-from .checks import Floats, Labels, Seed, choice, count, finite_vector, generator, open_unit
+from .checks import Floats, Labels, Seed, choice, count, finite_vector, generator, label_codes, open_unit
 from .estimate import Estimate
 from .resampling import Draws, ResamplingTable, resampling_table
 
@@ -104,6 +106,95 @@ def bootstrap(
         tails = corrected
     low, high = np.quantile(defined, tails)
     return Estimate(value, float(low), float(high), level, n, name, "; ".join(notes) or None)
+
+
+def bootstrap_auc(
+    positive: ArrayLike,
+    negative: ArrayLike,
+    *,
+    strata: Sequence[Labels] | None = None,
+    n_draws: int = 2000,
+    level: float = 0.95,
+    rng: Seed,
+) -> Estimate:
+    """AUC of scores standardised inside their stratum, percentile interval from resampling traps.
+
+    z = (score - mean of the stratum's negatives) / their standard deviation (ddof 1), as the trap audit does; a stratum
+    whose negatives do not vary is centred only. Traps are drawn with replacement inside each stratum and arm, and the
+    scores are standardised **again in each draw**, because mean and deviation came from the sample too. (A draw whose
+    negatives are all one trap keeps the deviation of the stratum.)
+
+    Measured coverage at 95% (400 data sets each, `tests/benchmarks/calibrate_power.py`), AUC 0.5 to 0.95: 92-96% with
+    20 members and 10 decoys or with 60 and 240 in a stratum; 91-93% with 10 and 40; 87-91% with 6 and 60; 85-88% with 2
+    and 8, because resampling u traps inside a stratum loses a share 1/u of their variance. Standardising once for all
+    draws is narrower and covers up to 12 points less. `auc.roc_auc` (DeLong) covered 92-97% wherever a stratum had 8
+    decoys or more and is the interval to quote; this one is a check on it.
+
+    Args:
+        positive: Scores of members, shape (n1,), higher = more suspicious.
+        negative: Scores of decoys, shape (n0,).
+        strata: The labels of the members, n1 of them, and those of the decoys, n0; None is a single stratum.
+        n_draws: Number of draws, at least 2,000 for numbers that are quoted, and at least 2 / (1 - level).
+        level: Confidence level, in (0, 1).
+        rng: Generator or seed.
+
+    Returns:
+        AUC in [0, 1]; ``n`` is n1 + n0.
+
+    Raises:
+        InputError: As `bootstrap`; or a stratum has members and no decoys.
+    """
+    samples = finite_vector(positive, "positive"), finite_vector(negative, "negative")
+    n1, n0 = map(len, samples)
+    if strata is not None and len(strata) != 2:
+        raise InputError(f"strata has {len(strata)} entries; expected two: the members' labels and the decoys'.")
+    both = (
+        [0] * (n1 + n0) if strata is None else [*_labels(strata[0], n1, "members"), *_labels(strata[1], n0, "decoys")]
+    )
+    codes, names = label_codes(both, "strata", n=n1 + n0)
+    alone = np.setdiff1d(codes[:n1], codes[n1:])
+    if len(alone):
+        raise InputError(
+            f"stratum {names[alone[0]]!r} has members and no decoys; expected decoys in every such stratum."
+        )
+    # Sorted by stratum, so that in every draw the same columns hold the same stratum.
+    order = np.argsort(codes[:n1], kind="stable"), np.argsort(codes[n1:], kind="stable")
+    of_positive, of_negative = codes[:n1][order[0]], codes[n1:][order[1]]
+    members, decoys = samples[0][order[0]], samples[1][order[1]]
+    spreads = [_spread(decoys[of_negative == code]) or np.ones(1) for code in range(len(names))]
+
+    def statistic(x: Floats, y: Floats, axis: int = -1) -> Floats:
+        """AUC of each draw: x (..., n1), y (..., n0)."""
+        x, y = x.copy(), y.copy()
+        for code, original in enumerate(spreads):
+            mine, theirs = of_positive == code, of_negative == code
+            controls = y[..., theirs]
+            centre, spread = controls.mean(axis=-1, keepdims=True), _spread(controls)
+            spread = np.where(spread > 0, spread, original)
+            y[..., theirs] = (controls - centre) / spread
+            x[..., mine] = (x[..., mine] - centre) / spread
+        ranks = rankdata(np.concatenate([x, y], axis=axis), axis=axis)[..., :n1].sum(axis=axis)
+        return np.asarray((ranks - n1 * (n1 + 1) / 2) / (n1 * n0))
+
+    found = bootstrap(
+        statistic, members, decoys, strata=(of_positive, of_negative), n_draws=n_draws, level=level, rng=rng
+    )
+    method = f"AUC, percentile bootstrap of {n1:,} + {n0:,} traps inside {len(names)} strata and both arms, "
+    return replace(found, method=f"{method}{n_draws:,} draws, standardised in each")
+
+
+def _labels(labels: Labels, n: int, what: str) -> Labels:
+    if len(labels) != n:
+        raise InputError(f"the {what} have {len(labels)} labels for {n} scores; expected one for each score.")
+    return labels
+
+
+def _spread(controls: Floats) -> Floats:
+    """Standard deviation along the last axis, kept as an axis; 0 where the controls do not vary."""
+    if np.shape(controls)[-1] < 2:
+        return np.zeros((*np.shape(controls)[:-1], 1))
+    varies = np.ptp(controls, axis=-1, keepdims=True) > 0  # rounding leaves equal numbers a deviation above 0
+    return np.where(varies, controls.std(axis=-1, ddof=1, keepdims=True), 0.0)
 
 
 def _tables(data: list[Floats], paired: bool, strata: Any, clusters: Any) -> list[ResamplingTable]:

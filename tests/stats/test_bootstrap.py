@@ -10,7 +10,7 @@ import scipy.stats
 
 from audit.errors import InputError
 from audit.stats.auc import roc_auc
-from audit.stats.bootstrap import bootstrap
+from audit.stats.bootstrap import bootstrap, bootstrap_auc
 from audit.stats.resampling import resampling_table
 
 
@@ -267,3 +267,74 @@ def test_a_table_of_rows_leaves_out_one_unit_at_a_time() -> None:
     table = resampling_table(6, None, ["a", "b", "a", "c", "c", "c"])
     left = [table.all_but(unit).tolist() for unit in table.strata[0].units]
     assert left == [[1, 3, 4, 5], [0, 2, 3, 4, 5], [0, 1, 2]]
+
+
+def naive_auc(x: Any, y: Any, of_x: Any, of_y: Any) -> float:
+    """Standardise by each stratum's decoys, then count pairs one by one."""
+    zx, zy = np.array(x, dtype=float), np.array(y, dtype=float)
+    for name in set(of_y):
+        decoys = np.array(y)[of_y == name]
+        centre, spread = decoys.mean(), decoys.std(ddof=1)
+        zx[of_x == name] = (zx[of_x == name] - centre) / spread
+        zy[of_y == name] = (zy[of_y == name] - centre) / spread
+    return float(np.mean([(a > b) + (a == b) / 2 for a in zx for b in zy]))
+
+
+def auc_data() -> tuple[Any, Any, Any, Any]:
+    rng = np.random.default_rng(3)
+    of_x, of_y = np.array(list("babab")), np.array(list("aabbbabaab"))
+    return rng.normal(size=5) + 5 * (of_x == "b"), rng.normal(size=10) + 5 * (of_y == "b"), of_x, of_y
+
+
+def test_the_auc_of_every_draw_is_standardised_anew() -> None:
+    """The interval is that of a slow loop over the same draws, each standardised by its own decoys."""
+    x, y, of_x, of_y = auc_data()
+    found = bootstrap_auc(x, y, strata=(of_x, of_y), n_draws=200, rng=7)
+    assert found.value == pytest.approx(naive_auc(x, y, of_x, of_y))
+    first = {name: place for place, name in enumerate(dict.fromkeys(of_x))}  # strata in order of first appearance
+    by_x = np.argsort([first[name] for name in of_x], kind="stable")
+    by_y = np.argsort([first[name] for name in of_y], kind="stable")
+    x, y, of_x, of_y = x[by_x], y[by_y], of_x[by_x], of_y[by_y]
+    rng = np.random.default_rng(7)
+    rows = [resampling_table(len(x), of_x, None).draw(200, rng), resampling_table(len(y), of_y, None).draw(200, rng)]
+    draws = [naive_auc(x[i], y[j], of_x, of_y) for i, j in zip(*rows, strict=True)]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+def test_the_auc_of_one_stratum_is_the_plain_one_and_its_interval_near_delongs() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=150) + 0.7, rng.normal(size=300)
+    found, delong = bootstrap_auc(x, y, rng=0), roc_auc(x, y)
+    assert found.value == pytest.approx(delong.value)
+    assert (found.low, found.high) == pytest.approx((delong.low, delong.high), abs=0.015)
+    assert found.n == 450
+    assert found.method.startswith("AUC, percentile bootstrap of 150 + 300 traps inside 1 strata and both arms")
+
+
+def test_level_and_spread_of_a_stratum_do_not_matter_to_the_auc() -> None:
+    x, y, of_x, of_y = auc_data()
+    moved_x, moved_y = np.where(of_x == "b", 9 + 100 * x, x), np.where(of_y == "b", 9 + 100 * y, y)
+    plain, moved = (
+        bootstrap_auc(a, b, strata=(of_x, of_y), n_draws=100, rng=0) for a, b in ((x, y), (moved_x, moved_y))
+    )
+    assert (moved.value, moved.low, moved.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+def test_decoys_that_do_not_vary_are_centred_only() -> None:
+    """Decoys 3, 3 and members 4, 2 in each stratum: one member above and one below every decoy, AUC 1/2."""
+    found = bootstrap_auc([4, 2, 4, 2], [3, 3, 3, 3], strata=("aabb", "aabb"), n_draws=100, rng=0)
+    assert found.value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("strata", "message"),
+    [
+        (("ab", "aa"), "stratum 'b' has members and no decoys"),
+        (("a", "aa"), "the members have 1 labels for 2 scores"),
+        (("aa", "aaa"), "the decoys have 3 labels for 2 scores"),
+        (("aa",), "strata has 1 entries; expected two"),
+    ],
+)
+def test_strata_of_traps_that_do_not_fit_are_refused(strata: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bootstrap_auc([1.0, 2.0], [0.0, 1.0], strata=strata, rng=0)

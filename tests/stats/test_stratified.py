@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import chisquare, spearmanr
 
 from audit.errors import InputError
+from audit.stats import stratified
 from audit.stats.stratified import stratified_permutation, stratified_permutation_max
 
 SCORES = np.array([0.3, 1.2, 2.0, -0.5, 50.0, 61.0, 45.0, 58.0, 66.0])
@@ -78,6 +79,19 @@ def test_redraws_agree_with_enumeration() -> None:
 def test_the_least_p_value_of_redraws_counts_the_observed_draw() -> None:
     scores = np.arange(60.0)
     assert stratified_permutation(scores, scores >= 30, n_draws=499, rng=0).value == 1 / 500
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 4, 5])
+def test_redraws_take_every_set_of_members_equally_often(n_members: int) -> None:
+    """z = 1, 2, 4, ..., 32, so that a sum names its set; 6 texts, the smaller arm being members or controls."""
+    z = 2.0 ** np.arange(6)[None, :]
+    block = stratified._Block(np.concatenate([z, -z]), np.arange(6) < n_members, np.ones(2))
+    sums = stratified._subset_sums(block, 30_000, np.random.default_rng(0))
+    assert (sums[1] == -sums[0]).all()
+    found, counts = np.unique(sums[0], return_counts=True)
+    sets = sorted(sum(2**i for i in chosen) for chosen in combinations(range(6), n_members))
+    assert found.tolist() == sets
+    assert chisquare(counts).pvalue > 0.01
 
 
 def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
