@@ -1,22 +1,28 @@
-"""Plant traps in documents, and take them out again.
+"""Choose where the copies of traps go, plant them in documents, and take them out again.
 
 Positions are the starts of space-separated words, drawn at random without replacement (arXiv:2402.09363,
 released code). Departures: a separator stands on both sides of each copy (the released code writes none
-after it, so that a trap fuses with the next word), and copies may also be scattered over many documents.
+after it, so that a trap fuses with the next word), and copies may also be scattered over many documents or, the
+other way, stand at consecutive words of one. Documents here are texts in memory; `audit.traps.plant` plants in files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
 from .config import TrapDesign
-from .generate import Trap
+
+if TYPE_CHECKING:
+    from .generate import Trap
+
+_WORD_START = re.compile(r"(?:(?<=^)|(?<= ))(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,62 @@ class Placement:
     before_sha256: str
 
 
+class PlannedCopy(NamedTuple):
+    """Where a copy is to go: place of its document, number of the word position in it, place of its trap, copy."""
+
+    document: int
+    slot: int
+    trap: int
+    copy: int
+
+
+def word_starts(text: str) -> list[int]:
+    """Character offsets of the words of a text, cut at spaces alone, as published; one after other white space is none.
+
+    >>> word_starts("one two\\nthree  four")
+    [0, 4, 15]
+    """
+    return [match.start() for match in _WORD_START.finditer(text)]
+
+
+def plan_copies(
+    sizes: Sequence[int],
+    traps: Sequence[tuple[str, int]],
+    *,
+    placement: Literal["document", "scattered"],
+    seed: int,
+    neighbourhood: bool = False,
+    name: Callable[[int], str] = str,
+) -> list[PlannedCopy]:
+    """Draws a word position for every copy, no two copies at the same one.
+
+    "document": the documents are shuffled and each trap gets one; its copies stand before distinct words of it, all
+    sets of words being equally likely. With ``neighbourhood`` they stand before consecutive words, the first of which
+    is drawn uniformly, so that all copies have nearly the same words around them.
+    "scattered": all copies of all traps stand before distinct words of all documents, all sets being equally likely.
+
+    Args:
+        sizes: Word positions of each document.
+        traps: Id and number of copies of each trap.
+        placement: As above.
+        seed: Seed of the positions.
+        neighbourhood: As above; with "document" only.
+        name: What a message calls the document at a place.
+
+    Returns:
+        One for each copy, by trap and copy.
+
+    Raises:
+        InputError: There are not enough documents or word positions.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    if placement == "document":
+        return _one_document_each(sizes, traps, rng, neighbourhood, name)
+    if neighbourhood:
+        raise InputError("copies cannot be scattered and stand in one neighbourhood; choose one of the two.")
+    return _scattered(sizes, traps, rng)
+
+
 def inject(
     documents: Mapping[str, str], traps: Sequence[Trap], design: TrapDesign, *, seed: int
 ) -> tuple[dict[str, str], list[Placement]]:
@@ -58,15 +120,18 @@ def inject(
         InputError: There are not enough documents or word positions for the copies.
     """
     members = [trap for trap in traps if trap.arm == "member"]
-    rng = np.random.Generator(np.random.Philox(seed))
-    slots = {
-        name: [match.start() for match in re.finditer(r"(?:(?<=^)|(?<= ))(?=\S)", text)]
-        for name, text in documents.items()
-    }
-    if design.placement == "document":
-        plan = _one_document_each(members, slots, rng)
-    else:
-        plan = _scattered(members, slots, rng)
+    names = list(documents)
+    slots = {name: word_starts(text) for name, text in documents.items()}
+    plan: dict[str, list[tuple[int, str, str, int]]] = {}  # document -> (offset, trap id, text, copy)
+    for planned in plan_copies(
+        [len(inside) for inside in slots.values()],
+        [(trap.candidate.id, trap.n_rep) for trap in members],
+        placement=design.placement,
+        seed=seed,
+        name=names.__getitem__,
+    ):
+        name, drawn = names[planned.document], members[planned.trap].candidate
+        plan.setdefault(name, []).append((slots[name][planned.slot], drawn.id, drawn.text, planned.copy))
     planted: dict[str, str] = {}
     placements: list[Placement] = []
     for name, text in documents.items():
@@ -95,46 +160,50 @@ def remove(text: str, placements: Sequence[Placement]) -> str:
     return text
 
 
-_Plan = dict[str, list[tuple[int, str, str, int]]]  # document -> (slot, trap id, text, copy)
-
-
-def _one_document_each(members: Sequence[Trap], slots: Mapping[str, list[int]], rng: np.random.Generator) -> _Plan:
-    names = list(slots)
-    if len(names) < len(members):
+def _one_document_each(
+    sizes: Sequence[int],
+    traps: Sequence[tuple[str, int]],
+    rng: np.random.Generator,
+    neighbourhood: bool,
+    name: Callable[[int], str],
+) -> list[PlannedCopy]:
+    if len(sizes) < len(traps):
         raise InputError(
-            f"{len(members)} traps were to get a document each, but there are {len(names)} documents; "
+            f"{len(traps)} traps were to get a document each, but there are {len(sizes)} documents; "
             'give more documents or use placement = "scattered".'
         )
-    plan: _Plan = {}
-    for trap, place in zip(members, rng.permutation(len(names)), strict=False):
-        name = names[place]
-        if len(slots[name]) < trap.n_rep:
+    plan: list[PlannedCopy] = []
+    for trap, document in enumerate(rng.permutation(len(sizes))[: len(traps)].tolist()):
+        trap_id, n_rep = traps[trap]
+        size = int(sizes[document])
+        if size < n_rep:
             raise InputError(
-                f"document {name} has {len(slots[name])} word positions, trap {trap.candidate.id} needs {trap.n_rep}; "
+                f"document {name(document)} has {size} word positions, trap {trap_id} needs {n_rep}; "
                 "give longer documents or fewer repetitions."
             )
-        chosen = rng.choice(len(slots[name]), size=trap.n_rep, replace=False)
-        plan[name] = [
-            (slots[name][slot], trap.candidate.id, trap.candidate.text, copy) for copy, slot in enumerate(chosen)
-        ]
+        if neighbourhood:
+            first = int(rng.integers(size - n_rep + 1))
+            slots = list(range(first, first + n_rep))
+        else:
+            slots = rng.choice(size, size=n_rep, replace=False).tolist()
+        plan += [PlannedCopy(document, slot, trap, copy) for copy, slot in enumerate(slots)]
     return plan
 
 
-def _scattered(members: Sequence[Trap], slots: Mapping[str, list[int]], rng: np.random.Generator) -> _Plan:
-    everywhere = [(name, slot) for name, inside in slots.items() for slot in inside]
-    n_copies = sum(trap.n_rep for trap in members)
-    if len(everywhere) < n_copies:
+def _scattered(sizes: Sequence[int], traps: Sequence[tuple[str, int]], rng: np.random.Generator) -> list[PlannedCopy]:
+    ends = np.cumsum(np.asarray(sizes, dtype=np.int64))  # (documents,): word positions up to and with each document
+    n_slots = int(ends[-1]) if len(ends) else 0
+    n_copies = sum(n_rep for _, n_rep in traps)
+    if n_slots < n_copies:
         raise InputError(
-            f"{n_copies} copies were to be planted, but the documents have {len(everywhere)} word positions; "
+            f"{n_copies} copies were to be planted, but the documents have {n_slots} word positions; "
             "give more text or fewer repetitions."
         )
-    chosen = iter(rng.choice(len(everywhere), size=n_copies, replace=False))
-    plan: _Plan = {}
-    for trap in members:
-        for copy in range(trap.n_rep):
-            name, slot = everywhere[next(chosen)]
-            plan.setdefault(name, []).append((slot, trap.candidate.id, trap.candidate.text, copy))
-    return plan
+    drawn = rng.choice(n_slots, size=n_copies, replace=False)
+    documents = np.searchsorted(ends, drawn, side="right")
+    slots = drawn - ends[documents] + np.asarray(sizes, dtype=np.int64)[documents]
+    places = iter(zip(documents.tolist(), slots.tolist(), strict=True))
+    return [PlannedCopy(*next(places), trap, copy) for trap, (_, n_rep) in enumerate(traps) for copy in range(n_rep)]
 
 
 def _insert(
