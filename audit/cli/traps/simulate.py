@@ -1,0 +1,193 @@
+"""``palimpsest traps simulate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import DataError, IncompleteRunError, InputError
+from ...text.safe import counted, for_terminal, quoted
+from .. import options
+from .outputs import LedgerFile, check_new
+
+if TYPE_CHECKING:
+    from ...lm.subject import Subject
+    from ...traps.ledger_records import LedgerTrap
+    from ...traps.survival import Planted, Survival
+
+RESULT = (".json", ".parquet")
+
+
+def simulate(
+    ledger: LedgerFile,
+    planted: Annotated[
+        str, typer.Argument(metavar="PLANTED", help="The planted documents: file, folder of .txt, or hf:owner/name.")
+    ],
+    field: Annotated[str, typer.Option(help="Field that holds the text of a document.")] = "text",
+    id_field: Annotated[str | None, typer.Option(help="Field that holds its identifier. [default: id]")] = None,
+    variants: Annotated[
+        Path | None, typer.Option(help="Fuzzy variants that were planted too, as `traps fuzz` wrote them.")
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(help="Filters in their order. [default: exact,minhash,repetition, and perplexity with --model]"),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Cut spans by this model's tokens, not by words: folder or Hugging Face id.")
+    ] = None,
+    ngram: Annotated[int, typer.Option(help="exact: tokens of a repeated span that is removed.")] = 50,
+    keep: Annotated[str, typer.Option(help="exact: none removes every occurrence, first leaves one.")] = "none",
+    rounds: Annotated[int, typer.Option(help="exact: how often it is run.")] = 2,
+    model: Annotated[str | None, typer.Option(help="perplexity: a causal model, folder or Hugging Face id.")] = None,
+    perplexity_percentile: Annotated[
+        float | None, typer.Option(help="perplexity: documents above this percentile are dropped, such as 95.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the result: a new .json, or .parquet of traps.")] = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Simulate which planted copies published cleaning filters leave; nothing is changed.
+
+    Filters: exact (repeated spans of 50 tokens, Lee et al. 2022), minhash (near-duplicate documents, SlimPajama),
+    repetition (inside a document, Gopher), perplexity (under your model, at your percentile). It is no company's
+    pipeline.
+    """
+    from ...traps.survival_plan import STAGES, Pipeline
+
+    if (model is None) != (perplexity_percentile is None):
+        raise InputError("--model and --perplexity-percentile go together; give both, or neither.")
+    names = tuple(stages.split(",")) if stages else (STAGES if model is not None else STAGES[:-1])
+    for name in names:
+        if name not in STAGES:
+            raise InputError(f"--stages has {quoted(name)}; expected some of {','.join(STAGES)}, with commas between.")
+    if ("perplexity" in names) != (model is not None):
+        what = "needs --model and --perplexity-percentile" if model is None else "is not among --stages"
+        raise InputError(f"the filter perplexity {what}. Give all three, or none.")
+    if tokenizer is not None and "exact" not in names:
+        raise InputError("--tokenizer goes with the filter exact only; leave it out.")
+    pipeline = Pipeline(
+        stages=names,  # type: ignore[arg-type]
+        ngram=ngram,
+        keep=keep,  # type: ignore[arg-type]  # checked there, with a message
+        rounds=rounds,
+        percentile=perplexity_percentile,
+    )
+    check_new({"--out": (out, RESULT)})
+    options.quiet_libraries()
+    from ...lm.load import load, load_tokens
+    from ...progress import progress_bars
+    from ...text.readers import read_texts
+    from ...traps import survival as simulation
+    from ...traps.ledger import check_ledger
+    from ...traps.ledger_files import read_ledger
+    from ...traps.survival_report import to_lines, to_record, to_table
+
+    opened = read_ledger(ledger)
+    check_ledger(opened, source=str(ledger))
+    members = [trap for trap in opened.traps if trap.arm == "member"]
+    followed = [simulation.Planted(trap.id, trap.text, False) for trap in members]
+    if variants is not None:
+        followed += _read_variants(variants, members)
+    documents = read_texts(planted, field=field, id_field=id_field)
+    decoys = [simulation.Planted(trap.id, trap.text, False) for trap in opened.traps if trap.arm == "decoy"]
+    n_decoys = sum(copies.exact > 0 for copies in simulation.count_copies(documents.texts, decoys).values())
+    tokens = None if tokenizer is None else load_tokens(_subject(tokenizer, dtype, device))
+    lm = None if model is None else load(_subject(model, dtype, device))
+    try:
+        with progress_bars(quiet=quiet) as progress:
+            found = simulation.simulate(documents.texts, followed, pipeline, tokens=tokens, lm=lm, progress=progress)
+    except KeyboardInterrupt:
+        raise IncompleteRunError("interrupted; nothing was written. The same command starts anew.") from None
+    record = to_record(found, members)
+    record["tokens"] = "words" if tokenizer is None else tokenizer
+    record["documents"] = {"source": documents.source, "sha256": documents.sha256, "n": len(documents)}
+    record["decoys_in_documents"] = n_decoys
+    if out is not None and out.suffix.lower() == ".parquet":
+        from ...text.tables import write_table
+
+        write_table(out, to_table(found, members))
+    elif out is not None:
+        from ...text.files import write_json
+
+        write_json(out, record)
+    _warn(found, members, n_decoys)
+    if as_json:
+        print(json.dumps(record))
+        return
+    unit = "words" if tokenizer is None else f"tokens of {tokenizer}"
+    if "exact" in names:
+        print(for_terminal(f"Spans of {ngram:,} {unit}."))
+    for line in to_lines(found, members):
+        print(for_terminal(line))
+    if out is not None:
+        print(for_terminal(f"result -> {options.shown(out)}"))
+
+
+def _subject(name: str, dtype: str, device: str) -> Subject:
+    return options.subject(
+        name, revision=None, adapter=None, dtype=dtype, device=device, device_map=None, trust_remote_code=False
+    )
+
+
+def _read_variants(path: Path, members: list[LedgerTrap]) -> list[Planted]:
+    """The texts of a file of `traps fuzz`, each of a member."""
+    from ...text.rows import BadLine, jsonl_rows
+    from ...text.sources import require_exists
+    from ...text.tables import read_parquet
+    from ...traps.survival import Planted
+
+    suffix = path.suffix.lower()
+    if suffix not in (".jsonl", ".parquet"):
+        raise InputError(f"--variants {path} ends in {path.suffix or 'nothing'}; expected .jsonl or .parquet.")
+    require_exists(path)
+    rows: list[tuple[str, dict[str, Any]]] = []
+    if suffix == ".parquet":
+        table = read_parquet(path, ["trap_id", "text"])
+        rows = [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
+    else:
+        for row in jsonl_rows(path):
+            if isinstance(row, BadLine):
+                raise DataError(f"--variants {path}, {row.place}: {row.reason}. Write the file anew with `traps fuzz`.")
+            rows.append((row.place, row.values))
+    known = {trap.id for trap in members}
+    found = []
+    for place, values in rows:
+        trap_id, text = values.get("trap_id"), values.get("text")
+        if not isinstance(trap_id, str) or not isinstance(text, str) or not text.strip():
+            raise DataError(f"--variants {path}, {place}: expected the texts trap_id and text, neither of them blank.")
+        if trap_id not in known:
+            raise DataError(
+                f"--variants {path}, {place}: the ledger has no member {quoted(trap_id)}. Give the variants that "
+                "`traps fuzz` made of this ledger."
+            )
+        found.append(Planted(trap_id, text, True))
+    if not found:
+        raise DataError(f"--variants {path} holds no variants. Leave it out, or write it anew with `traps fuzz`.")
+    return found
+
+
+def _warn(found: Survival, members: list[LedgerTrap], n_decoys: int) -> None:
+    fewer = [trap for trap in members if found.planted[trap.id].exact < trap.n_rep]
+    if fewer:
+        print(
+            for_terminal(
+                f"note: of {counted(len(fewer), 'member')} fewer exact copies stand in the documents than the ledger "
+                f"deals; first: {fewer[0].id}, {found.planted[fewer[0].id].exact:,} of {fewer[0].n_rep:,}. Shares are "
+                "of the traps that are there."
+            ),
+            file=sys.stderr,
+        )
+    if n_decoys:
+        print(
+            for_terminal(
+                f"note: decoys found in the documents: {n_decoys:,}. A decoy that is published is no control: "
+                "do not publish these documents."
+            ),
+            file=sys.stderr,
+        )
