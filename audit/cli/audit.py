@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,6 +16,11 @@ from ..runs.store import Run
 from ..text.safe import for_terminal
 from . import options
 from .audit_plan import AuditPlan
+
+if TYPE_CHECKING:
+    from ..lm.load import LanguageModel
+    from ..progress import Progress
+    from ..runs.schema import AuditSection
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -52,36 +59,24 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
         quiet: Show no progress.
     """
     options.quiet_libraries()  # before torch is imported
+    from ..lm.load import load
     from ..progress import progress_bars
-    from ..runs.plan import resolve_path
     from ..runs.records import content_key
     from ..runs.schema import Findings
-    from ..text.files import sha256_file
-    from ..text.tables import read_parquet
-    from ..traps.run import audit_traps, check_inputs
-
-    detection = plan.traps.detection()
-    subject = plan.subject.subject(path)
-    reference = None if plan.reference is None else plan.reference.subject(path)
-    table = resolve_path(plan.traps.table, path)
-    traps = read_parquet(table)
-    try:
-        items = check_inputs(traps, source=str(table), plan=detection, has_reference=reference is not None)
-    except InputError as error:  # about the plan; what is wrong with the table is a DataError, which names it
-        raise InputError(f"{path}: {error}") from error
-    whole = {**plan.to_record(), "inputs": {"traps": sha256_file(table)}}
-    folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
-    from ..lm.load import load
     from .checks import check_models
 
+    subject = plan.subject.subject(path)
+    reference = None if plan.reference is None else plan.reference.subject(path)
+    loaders = _Loaders(partial(load, subject), None if reference is None else partial(load, reference))
+    works = [*_traps(plan, path, loaders), *_membership(plan, path, loaders)]
+    whole = plan.to_record()
+    for work in works:
+        whole[work.name] |= work.settled
+    whole["inputs"] = {name: sha256 for work in works for name, sha256 in work.inputs.items()}
+    folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
-        check_models(
-            subject,
-            reference,
-            ids=items["trap_id"].tolist(),
-            texts=items["text"].tolist(),
-            truncate=plan.traps.truncate,
-        )
+        for work in works:
+            check_models(subject, reference, ids=work.ids, texts=work.texts, truncate=work.truncate)
     with Run.start(
         folder,
         kind="audit",
@@ -93,19 +88,12 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
         plan_folder=path.absolute().parent,
     ) as run:
         if not run.complete:
-            run.add_seed("traps", detection.seed)
             with progress_bars(quiet=quiet) as progress:
-                section = audit_traps(
-                    run,
-                    traps,
-                    source=str(table),
-                    subject=partial(load, subject),
-                    reference=None if reference is None else partial(load, reference),
-                    plan=detection,
-                    truncate=plan.traps.truncate,
-                    progress=progress,
-                )
-            run.write_findings(Findings(sections=(section,), limitations=_limitations(run)))
+                sections = []
+                for work in works:
+                    run.add_seed(work.name, work.seed)
+                    sections.append(work.audit(run, progress))
+            run.write_findings(Findings(sections=tuple(sections), limitations=_limitations(run)))
             run.finish()
     finished = Run.open(folder)
     if not (folder / "report.html").exists():
@@ -113,26 +101,138 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
     return finished
 
 
+class _Loaders(NamedTuple):
+    """Load the models, each when something is left to score."""
+
+    subject: Callable[[], LanguageModel]
+    reference: Callable[[], LanguageModel] | None
+
+
+class _Work(NamedTuple):
+    """One audit of a plan, read and checked: what it rests on, the texts it will score, and how it is made."""
+
+    name: str
+    inputs: dict[str, str]  # name -> SHA-256
+    settled: dict[str, Any]  # settings that a file brought, for the run's record
+    ids: list[str]
+    texts: list[str]
+    truncate: bool
+    seed: int
+    audit: Callable[[Run, Progress], AuditSection]
+
+
+def _traps(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
+    if plan.traps is None:
+        return
+    from ..traps.run import audit_traps, check_inputs
+    from .audit_traps import read_traps
+
+    with _about_the_plan(path):
+        read = read_traps(plan.traps, path)
+        items = check_inputs(
+            read.table,
+            source=read.source,
+            plan=read.plan,
+            has_reference=loaders.reference is not None,
+            asked=read.asked,
+        )
+    settings: dict[str, Any] = {"source": read.source, "plan": read.plan, "asked": read.asked}
+    settings |= {"truncate": plan.traps.truncate, **loaders._asdict()}
+    yield _Work(
+        "traps",
+        read.inputs,
+        read.plan.to_record(),
+        items["trap_id"].tolist(),
+        items["text"].tolist(),
+        plan.traps.truncate,
+        read.plan.seed,
+        lambda run, progress: audit_traps(run, read.table, **settings, progress=progress),
+    )
+
+
+def _membership(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
+    asked = plan.membership
+    if asked is None:
+        return
+    from ..membership.run import audit_membership, check_inputs
+    from ..text.readers import read_texts
+    from .audit_extras import extras_of
+
+    read = partial(
+        read_texts,
+        field=asked.field,
+        id_field=asked.id_field,
+        unit=asked.unit,
+        skip_bad_lines=asked.skip_bad_lines,
+    )
+    suspect, validation = read(asked.source("suspect", path)), read(asked.source("validation", path))
+    comparison = asked.membership()
+    with _about_the_plan(path):
+        items = check_inputs(
+            suspect,
+            validation,
+            plan=comparison,
+            has_reference=loaders.reference is not None,
+            further=asked.scores,
+        )
+    extras, shots = extras_of(asked, path, seed=asked.seed)
+    settings: dict[str, Any] = {"plan": comparison, "truncate": asked.truncate, **loaders._asdict()}
+    settings |= {"further": asked.scores, "extras": extras}
+    yield _Work(
+        "membership",
+        {"suspect": suspect.sha256, "validation": validation.sha256, **shots},
+        {},
+        items["text_id"].tolist(),
+        items["text"].tolist(),
+        asked.truncate,
+        comparison.seed,
+        lambda run, progress: audit_membership(run, suspect, validation, **settings, progress=progress),
+    )
+
+
+@contextmanager
+def _about_the_plan(path: Path) -> Iterator[None]:
+    """Names the plan in what is wrong with it; what is wrong with a file is a DataError, which names that."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def _limitations(run: Run) -> tuple[str, ...]:
     """What the models themselves put limits to."""
     cutters = {subject["fingerprint"]["tokenizer"] for subject in run.record.subjects.values()}
     if len(cutters) < 2:
         return ()
-    return (
-        "The subject and the reference have different tokenizer files. Where they cut a trap into different tokens, "
-        "its ratio compares means over different tokens; members and decoys are treated alike, so the tests hold, "
-        "but a ratio is not to be compared with 0.",
-    )
+    told = {
+        "traps": (
+            "The subject and the reference have different tokenizer files. Where they cut a trap into different "
+            "tokens, its ratio compares means over different tokens; members and decoys are treated alike, so the "
+            "tests hold, but a ratio is not to be compared with 0."
+        ),
+        "membership": (
+            "The subject and the reference have different tokenizer files. Where they cut a found text into different "
+            "tokens, its ratio compares means over different tokens: suspect and validation texts are treated alike, "
+            "but a ratio is not to be compared with 0."
+        ),
+    }
+    return tuple(words for audit, words in told.items() if audit in run.record.plan)
 
 
 def draw_report(run: Run) -> None:
     """Draw ``report.html`` from what the run holds."""
+    from ..report.membership_section import membership_figures
     from ..report.traps_section import trap_figures
     from ..report.write import write_report
 
-    items = run.read_items("traps").to_pandas()
-    primary = run.record.plan["traps"]["primary"]
-    write_report(run, {"traps": trap_figures(items, run.findings(), primary=primary)})
+    plan, findings, figures = run.record.plan, run.findings(), {}
+    if "traps" in plan:
+        items = run.read_items("traps").to_pandas()
+        figures["traps"] = trap_figures(items, findings, primary=plan["traps"]["primary"])
+    if "membership" in plan:
+        items = run.read_items("membership").to_pandas()
+        figures["membership"] = membership_figures(items, findings, primary=plan["membership"]["primary"])
+    write_report(run, figures)
 
 
 def tell(run: Run, *, as_json: bool) -> int:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 VERBS: dict[str, tuple[str, str]] = {
     "audit": ("audit.cli.audit", "Run the audits of a plan and write findings and a report."),
     "demo": ("audit.cli.demo", "Plant traps in small models made here, audit them, and write a report."),
+    "membership": ("audit.cli.membership", "Compare texts that may have been trained on with texts that were not."),
     "score": ("audit.cli.score", "Score texts by membership inference: one row of scores for each text."),
-    "traps": ("audit.cli.traps", "Draw copyright traps into a secret ledger, commit to it, check and disclose it."),
+    "traps": ("audit.cli.traps", "Copyright traps: draw, commit, plant, scan for, detect and disclose them."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
     "runs": ("audit.cli.runs", "List runs, and show what one found."),
     "doctor": ("audit.cli.doctor", "Check the environment: versions, devices, disk, who owns the import names."),

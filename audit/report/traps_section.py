@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..membership.score_names import NAMES
 from ..runs.schema import EstimateRecord, Findings
 from ..stats.auc import roc_curve
 from .chart_rows import copies_label, length_label
@@ -20,13 +21,7 @@ from .numbers import estimate
 
 AUDIT = "traps"
 TABLE = "auc"
-SCORE_LABELS = {
-    "ratio": "Ratio to reference",
-    "loss": "Loss",
-    "min_k_plus_plus": "Min-K%++",
-    "min_k": "Min-K%",
-    "zlib": "zlib",
-}
+SCORE_LABELS = NAMES | {"ratio": "Ratio to reference"}
 _NOT_PICKED = "The score was named beforehand or follows from a fixed order; it was not picked for its result."
 _COLUMNS = ("trap_id", "arm", "n_rep", "length", "stratum", "rank_p")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from ..errors import InputError
-
-Score = Literal["ratio", "loss", "min_k", "min_k_plus_plus", "zlib"]
-SCORES: tuple[Score, ...] = get_args(Score)
+from ..membership.score_names import SCORES, Score
 
 
 @dataclass(frozen=True, slots=True)

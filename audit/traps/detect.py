@@ -13,18 +13,15 @@ intervals, not p-values.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import zscore
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
 
+from ..membership.blind import BLIND_LEVEL, bag_of_words, blind_auc, excludes_half
 from ..stats.auc import roc_auc
 from ..stats.estimate import Estimate, PValue
 from ..stats.multiplicity import benjamini_hochberg, holm
@@ -35,7 +32,6 @@ from ..stats.tpr import tpr_at_fpr
 from .config import DetectionPlan
 
 Floats = NDArray[np.float64]
-BLIND_LEVEL = 0.99  # two checks at 99% each: together they refuse a sound design about once in 50
 LEAST_DECOYS = 10  # in each stratum; with fewer the AUC's interval is too narrow to rule an effect out
 
 
@@ -150,7 +146,7 @@ def rank_p_values(items: pd.DataFrame, score: str) -> Floats:
     return out
 
 
-def cells(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list[Cell]:
+def cells(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) -> list[Cell]:
     """The whole table: every score, length and repetition, with the control of each score and length."""
     rows: list[Cell] = []
     decoy = (items["arm"] == "decoy").to_numpy()
@@ -169,7 +165,7 @@ def cells(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> lis
     return rows
 
 
-def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list[Arm]:
+def arms(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) -> list[Arm]:
     """The arm tests on the primary score, Holm-corrected, with the verdict of each.
 
     The rule: "found" when Holm's p-value is at most alpha; "not found" when the upper bound of the AUC lies below
@@ -227,20 +223,17 @@ def arms(items: pd.DataFrame, scores: list[str], *, plan: DetectionPlan) -> list
 def blind(items: pd.DataFrame, *, plan: DetectionPlan) -> Blind:
     """The model-blind baselines: a bag of words, and the reference model alone.
 
-    The bag of words is that of Meeus et al. (SoK, arXiv:2406.17975): word counts with a document frequency of at
-    least 5% and a random forest of depth 2; but trained on one random half and scored on the other. They pool the
-    out-of-fold scores of five folds, whose AUC is biased below 0.5 and spreads wider than its interval: it called 8%
-    of sound designs confounded instead of 1% (docs/benchmarks.md). Both scores are standardised inside each stratum
+    The bag of words is `audit.membership.blind.bag_of_words`. Both scores are standardised inside each stratum
     (over members and decoys alike), because strata may differ in length, perplexity and share of members by design.
     """
     member = (items["arm"] == "member").to_numpy()
     strata = items["stratum"].to_numpy()
     words = bag_of_words(items["text"].tolist(), member, strata, seed=plan.seed)
     if "reference_loss" in items:
-        reference = _blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member, strata)
+        reference = blind_auc(-items["reference_loss"].to_numpy(dtype=np.float64), member, strata)
     else:
         reference = Estimate.undefined(method="AUC", why="no reference model was given", level=BLIND_LEVEL)
-    return Blind(words, reference, any(_excludes_half(estimate) for estimate in (words, reference)))
+    return Blind(words, reference, any(excludes_half(estimate) for estimate in (words, reference)))
 
 
 def _cell(
@@ -275,30 +268,3 @@ def verdict(p_holm: float, auc: Estimate, plan: DetectionPlan, *, enough: bool) 
     if p_holm <= plan.alpha:
         return "found"
     return "not found" if enough and auc.high is not None and auc.high < plan.negligible_auc else "inconclusive"
-
-
-def bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[Any], *, seed: int) -> Estimate:
-    """AUC of word counts alone, as `blind` describes it; members above decoys of their own stratum, shape (n,) each."""
-    method = "AUC of a bag of words, random forest of depth 2 trained on the other half"
-    if min(member.sum(), (~member).sum()) < 10:
-        return Estimate.undefined(method=method, why="fewer than 10 members or decoys", level=BLIND_LEVEL)
-    forest: Any = make_pipeline(
-        CountVectorizer(min_df=0.05, token_pattern=r"(?u)\b\w+\b"),
-        RandomForestClassifier(max_depth=2, class_weight="balanced", random_state=seed),
-    )
-    train, test = train_test_split(np.arange(len(texts)), test_size=0.5, stratify=member, random_state=seed)
-    try:
-        forest.fit([texts[place] for place in train], member[train])
-    except ValueError:  # no word reaches the document frequency
-        return Estimate.undefined(method=method, why="no word occurs in 5% of the traps", level=BLIND_LEVEL)
-    likely = forest.predict_proba([texts[place] for place in test])[:, 1]
-    return replace(_blind_auc(likely, member[test], strata[test]), method=method)
-
-
-def _blind_auc(values: Floats, member: NDArray[np.bool_], strata: NDArray[Any]) -> Estimate:
-    even = pd.Series(values).groupby(strata).transform(lambda inside: zscore(inside) if np.ptp(inside) > 0 else 0.0)
-    return roc_auc(even[member], even[~member], level=BLIND_LEVEL)
-
-
-def _excludes_half(estimate: Estimate) -> bool:
-    return estimate.low is not None and estimate.high is not None and not estimate.low <= 0.5 <= estimate.high

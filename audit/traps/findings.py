@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from ..membership.score_names import NAMES
 from ..runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, PValueRecord, Table, Verdict
 from ..stats.estimate import Estimate, PValue
 from ..text.numbers import fixed, p_number
@@ -13,15 +14,17 @@ from . import detect
 from .aggregate import Document, Owner
 from .config import DetectionPlan
 from .detect import Arm, Blind
-from .findings_groups import document_finding, document_table, owner_findings, owner_table
+from .findings_groups import (
+    commitment_finding,
+    context_finding,
+    document_finding,
+    document_table,
+    owner_findings,
+    owner_table,
+)
+from .findings_power import detectable_by_arm, power_finding, power_table
+from .in_context import InContext
 
-NAMES = {
-    "ratio": "Ratio",
-    "loss": "Loss",
-    "min_k": "Min-K%",
-    "min_k_plus_plus": "Min-K%++",
-    "zlib": "zlib",
-}
 ITEMS = "items/traps.parquet"
 HOW_AUC = (
     "AUC is the chance that a random planted trap scores above a random decoy: 0.5 is what a model that never saw the "
@@ -35,7 +38,7 @@ HOW_P = (
 
 def make_section(
     items: pd.DataFrame,
-    scores: list[str],
+    scores: Sequence[str],
     *,
     cells: list[detect.Cell],
     arms: list[Arm],
@@ -43,18 +46,24 @@ def make_section(
     owners: list[Owner],
     documents: list[Document],
     plan: DetectionPlan,
+    in_context: InContext | None = None,
+    commitments: Mapping[str, str] | None = None,
 ) -> AuditSection:
     """Everything that the audit says, from its computed parts."""
     n_members = int((items["arm"] == "member").sum())
     n_decoys = int((items["arm"] == "decoy").sum())
     primary = NAMES[plan.primary]
+    power = detectable_by_arm(items, plan=plan)
     findings = [
         _overall(arms, blind, plan),
         *(_of_arm(arm, plan) for arm in arms),
         *owner_findings(owners, f"{HOW_AUC} {HOW_P}"),
         *([document_finding(documents, plan)] if documents else []),
+        *([context_finding(in_context, plan)] if in_context else []),
         _controls(cells, plan),
         _blind(blind),
+        *([power_finding(power)] if power else []),
+        *([commitment_finding(commitments)] if commitments else []),
     ]
     return AuditSection(
         audit="traps",
@@ -81,6 +90,7 @@ def make_section(
         findings=tuple(findings),
         tables=(
             _arm_table(arms),
+            *([power_table(power)] if power else []),
             owner_table(owners),
             *([document_table(documents, plan)] if documents else []),
             _auc_table(cells),
@@ -284,7 +294,7 @@ def _auc_table(cells: list[detect.Cell]) -> Table:
     )
 
 
-def _score_table(arms: list[Arm], scores: list[str]) -> Table:
+def _score_table(arms: list[Arm], scores: Sequence[str]) -> Table:
     return Table(
         name="scores",
         title="Arm tests by score (exploratory)",

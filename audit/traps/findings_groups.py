@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..runs.schema import Cell, Column, EstimateRecord, Finding, PValueRecord, Table
 from ..stats.estimate import PValue
@@ -10,6 +10,7 @@ from ..text.numbers import fixed, p_number
 from ..text.safe import counted, quoted
 from .aggregate import Document, Owner
 from .config import DetectionPlan
+from .in_context import InContext
 
 SHOWN = 50  # documents that the table names
 ITEMS = "items/traps.parquet"
@@ -78,7 +79,8 @@ def document_finding(documents: Sequence[Document], plan: DetectionPlan) -> Find
         verdict="information",
         items=ITEMS,
         how_to_read=(
-            "Each document's traps are compared with the decoys of their strata. This is for screening: at most "
+            "Each document's traps are compared with the decoys of their strata; a trap that stands in several "
+            "documents speaks for each of them. This is for screening: at most "
             f"{plan.alpha:.0%} of the documents named are expected to be named by chance."
         ),
     )
@@ -108,6 +110,50 @@ def document_table(documents: Sequence[Document], plan: DetectionPlan) -> Table:
             Column(key="q", label="q", help="Benjamini-Hochberg over all documents."),
         ),
         rows=tuple(rows),
+    )
+
+
+def context_finding(found: InContext, plan: DetectionPlan) -> Finding:
+    """What the pairs read in context say."""
+    return Finding(
+        id="traps.in_context",
+        audit="traps",
+        claim=(
+            f"After up to {counted(found.n_tokens, 'token')} of the text before a copy, planted traps score above a "
+            f"decoy in the same place in {found.share.n} pairs with p = {p_number(found.p_value.value)}."
+        ),
+        verdict="found" if found.p_value.value <= plan.alpha else "inconclusive",
+        estimates={
+            "share_higher": EstimateRecord.of(found.share),
+            "share_higher_without_context": EstimateRecord.of(found.share_alone),
+        },
+        p_values={"sign_test": _p(found.p_value)},
+        items="items/traps-in-context.parquet",
+        how_to_read=(
+            "Each planted trap is paired with a decoy of its stratum, both after the words that stood before one of "
+            "its copies. If the model never saw the traps, each of the two is as likely to score higher: one half. "
+            "Without context the same pairs are compared by themselves."
+        ),
+    )
+
+
+def commitment_finding(commitments: Mapping[str, str]) -> Finding:
+    """Which commitments the traps tested belong to."""
+    listed = "; ".join(
+        f"{commitment}{f' ({quoted(owner)})' if len(commitments) > 1 else ''}"
+        for owner, commitment in commitments.items()
+    )
+    return Finding(
+        id="traps.commitment",
+        audit="traps",
+        claim=f"Traps, dealing and plan of analysis are those of the commitment {listed}.",
+        verdict="information",
+        items=ITEMS,
+        how_to_read=(
+            "The commitment is a hash of everything that was fixed beforehand. It is evidence when it was published or "
+            "time-stamped before the text was; when that was, this report cannot know. `palimpsest traps "
+            "verify-ledger` checks a ledger, or a disclosure of some of its traps, against it."
+        ),
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
 
+from ..membership.score_names import Score
 from ..runs.schema import Record
 from . import commitment as tree
-from .config import DetectionPlan, Score, TrapDesign
+from .config import DetectionPlan, TrapDesign
 
 if TYPE_CHECKING:
     from ..lm.load import LanguageModel

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,41 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..lm.load import LanguageModel
-from ..membership.parts import score_in_parts
+from ..membership.extras import NOTHING, Extras
+from ..membership.ratio import loss_difference, loss_ratio
+from ..membership.score import TextScores
+from ..membership.score_names import OF_REFERENCE, ExtraScore, score_names
+from ..membership.scored import Texts, score_columns, scored
 from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
 from . import detect
 from .aggregate import documents, owners
-from .config import SCORES, DetectionPlan
+from .config import DetectionPlan
 from .findings import make_section
+from .in_context import InContext, judged, pair_up, score_pairs
 from .table import check_table
+
+IN_CONTEXT = ("ratio", "ratio_of_losses", "loss", "min_k", "min_k_plus_plus", "zlib", "min_20", "zlib_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an audit does beyond the five scores and the tests on them.
+
+    Attributes:
+        scores: Further scores.
+        extras: Makes what they need, such as shots and a masked model; called when something is left to score.
+        commitments: Owner -> commitment of the ledger, where there is one.
+        contexts: Trap id -> what stood before a copy of it; empty for no test in context.
+        context_tokens: Tokens of context.
+    """
+
+    scores: tuple[ExtraScore, ...] = ()
+    extras: Callable[[], Extras] = lambda: NOTHING
+    commitments: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    context_tokens: int = 0
 
 
 def audit_traps(
@@ -31,6 +58,7 @@ def audit_traps(
     reference: Callable[[], LanguageModel] | None,
     plan: DetectionPlan,
     truncate: bool = False,
+    asked: Asked | None = None,
     progress: Progress = silent,
 ) -> AuditSection:
     """Score every trap, test the arms, and say what was found.
@@ -43,36 +71,48 @@ def audit_traps(
         reference: Loads the reference model, or None; then there is no ratio.
         plan: What is tested, fixed beforehand.
         truncate: Score the first tokens of a trap that is longer than the context.
+        asked: Further scores, commitments and contexts.
         progress: Called as the work goes on.
 
     Raises:
         DataError: The table cannot be tested, or a trap does not fit the model.
         InputError: The primary score needs a reference model and there is none.
     """
-    items = check_inputs(traps, source=source, plan=plan, has_reference=reference is not None)
-    scores = _scores(has_reference=reference is not None)
-    own = _scored(run, "subject", items, subject, plan=plan, truncate=truncate, progress=progress)
-    for name in ("loss", "min_k", "min_k_plus_plus", "zlib"):
-        items[detect.column(name)] = own[name]
-    items["n_tokens"] = own["n_tokens"]
-    items["loss"] = own["loss"]
-    items["loss_score"] = -own["loss"]
-    items["truncated"] = own["truncated"]
-    if reference is not None:
-        other = _scored(run, "reference", items, reference, plan=plan, truncate=truncate, progress=progress)
+    asked = asked or Asked()
+    has_reference = reference is not None
+    items = check_inputs(traps, source=source, plan=plan, has_reference=has_reference, asked=asked)
+    scores = score_names(has_reference=has_reference, further=asked.scores)
+    texts = Texts(
+        audit="traps",
+        what="traps",
+        ids=items["trap_id"].tolist(),
+        texts=items["text"].tolist(),
+        k=plan.k,
+        truncate=truncate,
+    )
+    own = scored(run, "subject", texts, subject, progress=progress, extras=asked.extras)
+    items["n_tokens"], items["truncated"], items["loss"] = own["n_tokens"], own["truncated"], own["loss"]
+    other = None if reference is None else scored(run, "reference", texts, reference, progress=progress)
+    if other is not None:
         items["reference_loss"] = other["loss"]
-        items["ratio_score"] = items["reference_loss"] - items["loss"]
+    for name, values in score_columns(own, other, scores).items():
+        items[name] = values
+    in_context = None
+    if asked.contexts:
+        in_context = _in_context(run, items, subject, reference, plan=plan, asked=asked, progress=progress)
     with nullcontext() if run.has("traps.detect") else run.stage("traps.detect"):
         items["rank_p"] = detect.rank_p_values(items, plan.primary)
         items["exposure_bits"] = -np.log2(items["rank_p"])
         section = make_section(
             items,
-            list(scores),
-            cells=detect.cells(items, list(scores), plan=plan),
-            arms=detect.arms(items, list(scores), plan=plan),
+            scores,
+            cells=detect.cells(items, scores, plan=plan),
+            arms=detect.arms(items, scores, plan=plan),
             blind=detect.blind(items, plan=plan),
             owners=owners(items, plan=plan),
             documents=documents(items, plan=plan),
+            in_context=in_context,
+            commitments=asked.commitments,
             plan=plan,
         )
         if not items["documents"].map(len).any():
@@ -81,7 +121,9 @@ def audit_traps(
     return section
 
 
-def check_inputs(traps: pa.Table, *, source: str, plan: DetectionPlan, has_reference: bool) -> pd.DataFrame:
+def check_inputs(
+    traps: pa.Table, *, source: str, plan: DetectionPlan, has_reference: bool, asked: Asked | None = None
+) -> pd.DataFrame:
     """The checked table of traps; everything that can be refused without a model is refused here.
 
     Args:
@@ -89,51 +131,87 @@ def check_inputs(traps: pa.Table, *, source: str, plan: DetectionPlan, has_refer
         source: Where the table came from, for messages.
         plan: What is tested.
         has_reference: Whether there will be a reference model.
+        asked: As in `audit_traps`.
 
     Raises:
         DataError: The table cannot be tested.
-        InputError: The primary score needs a reference model and there is none.
+        InputError: The primary score needs a reference model, a further pass or shots that were not given.
     """
+    asked = asked or Asked()
     items = check_table(traps, source=source)
-    scores = _scores(has_reference=has_reference)
-    if plan.primary not in scores:
+    scores = score_names(has_reference=has_reference, further=asked.scores)
+    if plan.primary in OF_REFERENCE and not has_reference:
         raise InputError(
             f'the primary score is "{plan.primary}", which compares with a reference model, and none was given. '
             f"Add [reference] to the plan, or choose primary from {', '.join(scores)}."
         )
+    if plan.primary not in scores:
+        raise InputError(
+            f'the primary score is "{plan.primary}", which is not among the scores that are made. Add it: '
+            f'scores = ["{plan.primary}"].'
+        )
+    if asked.contexts and plan.primary not in IN_CONTEXT:
+        raise InputError(
+            f'the primary score is "{plan.primary}", which is not made in context; leave context_tokens out, or choose '
+            f"primary from {', '.join(IN_CONTEXT)}."
+        )
     return items
 
 
-def _scores(*, has_reference: bool) -> list[str]:
-    return [score for score in SCORES if has_reference or score != "ratio"]
-
-
-def _scored(
+def _in_context(
     run: Run,
-    role: str,
     items: pd.DataFrame,
-    load: Callable[[], LanguageModel],
+    subject: Callable[[], LanguageModel],
+    reference: Callable[[], LanguageModel] | None,
     *,
     plan: DetectionPlan,
-    truncate: bool,
+    asked: Asked,
     progress: Progress,
-) -> pd.DataFrame:
-    """Scores of all traps by one model, made part by part and read back from the run."""
-    name, stage = f"traps-{role}", f"traps.score.{role}"
+) -> InContext:
+    """The pairs' primary score in context, and what it says."""
+    name, stage, n_tokens = "traps-in-context", "traps.in_context", asked.context_tokens
     if not run.has(stage):
         with run.stage(stage) as detail:
-            lm = load()
-            run.add_subject(role, lm.to_record())
-            scores = score_in_parts(
-                lm,
-                items["text"].tolist(),
-                items["trap_id"].tolist(),
-                open_parts=lambda key, n_parts: run.shards(name, key=key, n_parts=n_parts),
-                k=plan.k,
-                truncate=truncate,
-                what=f"Scoring traps with the {role}",
-                progress=progress,
+            pairs = pair_up(items, asked.contexts, seed=plan.seed)
+            needed = [subject]
+            if reference is not None and plan.primary in OF_REFERENCE:
+                needed.append(reference)
+            sides: list[list[TextScores]] = [[], []]
+            done, total = 0, 2 * len(pairs) * len(needed)
+
+            def tell(n: int) -> None:
+                nonlocal done
+                done += n
+                progress("Scoring traps in context", done, total)
+
+            for load in needed:
+                found = score_pairs(load(), items, pairs, plan=plan, n_tokens=n_tokens, on_done=tell)
+                pairs["n_context"] = found[0].n_context
+                for side, one in zip(sides, found, strict=True):
+                    side.append(one.scores)
+            ids = items["trap_id"].to_numpy()
+            table = pa.table(
+                {
+                    "trap_id": ids[pairs["member"]].tolist(),
+                    "decoy_id": ids[pairs["decoy"]].tolist(),
+                    "member": pairs["member"].to_numpy(),
+                    "decoy": pairs["decoy"].to_numpy(),
+                    "n_context": pairs["n_context"].to_numpy(),
+                    "member_score": _primary(sides[0], plan.primary),
+                    "decoy_score": _primary(sides[1], plan.primary),
+                }
             )
-            run.write_items(name, scores)
-            detail["texts"] = len(items)
-    return run.read_items(name).to_pandas()
+            run.write_items(name, table)
+            detail["pairs"] = len(pairs)
+    pairs = run.read_items(name).to_pandas()
+    return judged(items, pairs, plan=plan, n_tokens=n_tokens)
+
+
+def _primary(scores: Sequence[TextScores], primary: str) -> np.ndarray:
+    """The primary score of texts from the subject's scores and, for a ratio, the reference's; shape (n,)."""
+    if primary == "ratio":
+        return loss_difference(scores[0].loss, scores[1].loss)
+    if primary == "ratio_of_losses":
+        return loss_ratio(scores[0].loss, scores[1].loss)
+    values: np.ndarray = -scores[0].loss if primary == "loss" else getattr(scores[0], primary)
+    return values

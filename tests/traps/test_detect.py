@@ -222,7 +222,7 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
     assert all(finding.how_to_read for finding in section.findings)
     assert section.assumptions
     assert section.cannot_show
-    assert {table.name for table in section.tables} == {"arms", "owners", "auc", "scores"}
+    assert {table.name for table in section.tables} == {"arms", "power", "owners", "auc", "scores"}
 
 
 def table(**changes: object) -> pa.Table:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import typer
 
-from . import generate, ledger
+from . import detect, fuzzy, generate, inject, ledger, power, scan, simulate
 
 app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
-    help="Draw copyright traps into a secret ledger, commit to it, check and disclose it.",
+    help="Copyright traps: draw, commit, plant, scan for, detect and disclose them.",
 )
 app.command("generate")(generate.generate)
 app.command("export")(ledger.export)
 app.command("commit")(ledger.commit)
 app.command("verify-ledger")(ledger.verify_ledger)
 app.command("disclose")(ledger.disclose)
+app.command("inject")(inject.inject)
+app.command("remove")(inject.remove)
+app.command("detect")(detect.detect)
+app.command("fuzz")(fuzzy.fuzz)
+app.command("simulate")(simulate.simulate)
+app.command("power")(power.power)
+app.command("scan")(scan.scan)
 
 
 @app.callback()
 def main() -> None:
-    """Draw copyright traps into a secret ledger, commit to it, check and disclose it."""
+    """Copyright traps: draw, commit, plant, scan for, detect and disclose them."""

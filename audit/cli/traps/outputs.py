@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LEDGER, TABLE, PUBLISHED = (".json",), (".parquet",), (".jsonl", ".parquet")
 
 LedgerFile = Annotated[Path, typer.Argument(metavar="LEDGER", help="Ledger that `traps generate` wrote.")]
+LedgerFiles = Annotated[
+    list[str],
+    typer.Argument(metavar="LEDGER...", help="Ledger that `traps generate` wrote; several as OWNER=FILE."),
+]
 Table = Annotated[
     Path | None,
     typer.Option(help="Also write the parquet table for `palimpsest audit`; it holds the decoys: keep it secret."),

@@ -1,0 +1,102 @@
+"""What the table ``[traps]`` of a plan names, read and checked: ledgers, placements, planted text, shots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..runs.plan import resolve_path
+from ..text.files import sha256_file
+from ..text.safe import quoted
+from ..text.tables import read_parquet
+from ..traps.config import DetectionPlan
+from ..traps.evidence import evidence_of
+from ..traps.in_context import contexts_of
+from ..traps.ledger import check_ledger, verify_ledger
+from ..traps.ledger_files import read_ledger
+from ..traps.placements import read_placements
+from ..traps.run import Asked
+from ..traps.table import ALL
+from .audit_extras import extras_of
+from .audit_plan import TrapsTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTraps:
+    """The traps of a plan.
+
+    Attributes:
+        table: As `audit.traps.table`.
+        source: Where they came from, for messages.
+        plan: What is tested.
+        asked: What is done beyond the five scores.
+        inputs: Name -> SHA-256 of every file that the run rests on.
+    """
+
+    table: pa.Table
+    source: str
+    plan: DetectionPlan
+    asked: Asked
+    inputs: dict[str, str]
+
+
+def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
+    """Reads what ``[traps]`` names; relative paths start at the plan's folder.
+
+    Raises:
+        InputError: A file is missing, owners do not match, or a commitment is malformed.
+        DataError: A file was changed or is another's.
+    """
+    extras, shots = extras_of(given, plan, seed=given.seed)
+    if given.table is not None:
+        table = resolve_path(given.table, plan)
+        asked = Asked(scores=given.scores, extras=extras)
+        return ReadTraps(
+            read_parquet(table), str(table), given.detection(), asked, {"traps": sha256_file(table), **shots}
+        )
+    paths = {owner: resolve_path(name, plan) for owner, name in given.of_owners("ledger", ALL).items()}
+    commitments = _of_owners(given, "commitment", paths)
+    ledgers = {}
+    for owner, path in paths.items():
+        ledgers[owner] = read_ledger(path)
+        if owner in commitments:
+            verify_ledger(ledgers[owner], commitments[owner], source=str(path))
+        else:
+            check_ledger(ledgers[owner], source=str(path))
+    places = {owner: resolve_path(name, plan) for owner, name in _of_owners(given, "placements", paths).items()}
+    placements = {owner: read_placements(path) for owner, path in places.items()}
+    evidence = evidence_of(ledgers, placements)
+    contexts: dict[str, str] = {}
+    for owner, name in _of_owners(given, "planted", places).items():
+        contexts |= contexts_of(
+            placements[owner],
+            resolve_path(name, plan),
+            n_tokens=given.context_tokens or 0,
+            seed=evidence.plan.seed,
+        )
+    asked = Asked(
+        scores=given.scores,
+        extras=extras,
+        commitments=evidence.commitments,
+        contexts=contexts,
+        context_tokens=given.context_tokens or 0,
+    )
+    files = {f"ledger of {owner}": path for owner, path in paths.items()}
+    files |= {f"placements of {owner}": path for owner, path in places.items()}
+    inputs = {name: sha256_file(path) for name, path in files.items()}
+    return ReadTraps(evidence.table, ", ".join(map(str, paths.values())), evidence.plan, asked, {**inputs, **shots})
+
+
+def _of_owners(given: TrapsTable, field: str, owners: dict[str, Path]) -> dict[str, str]:
+    """Owner -> value of a field, every owner one of ``owners``."""
+    found = given.of_owners(field, next(iter(owners), ALL) if len(owners) == 1 else ALL)  # type: ignore[arg-type]
+    for owner in found:
+        if owner not in owners:
+            names = ", ".join(map(quoted, owners)) or "none"
+            raise InputError(f"[traps] {field} is given for {quoted(owner)}; expected one of these owners: {names}.")
+    return found

@@ -1,0 +1,153 @@
+"""From a ledger to findings by the command line: planted, learnt or not, in context, and for several owners."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from audit.lm.load import load
+from audit.testbed.planted import Testbed
+from audit.testbed.sizes import Training
+from audit.testbed.tiny_lm import make_batches, train
+from tests.cli.conftest import Call
+
+Refused = Callable[..., str]
+DRAW = ["--lengths", "12", "--edges", "2,500", "--temperatures", "1", "--max-jaccard", "0.7", "--members", "6"]
+DRAW += ["--decoys", "24", "--samples-per-round", "128", "--n-draws", "199", "--device", "cpu", "--quiet"]
+SMALL = ["--repetitions", "1,40", "--placement", "scattered"]
+
+
+@pytest.fixture(scope="module")
+def world(testbed_tiny: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference, two hundred documents, two ledgers, the documents planted from the first, and a model of them."""
+    import os
+
+    from audit.cli.main import main
+
+    folder = tmp_path_factory.mktemp("detect")
+    shutil.copytree(testbed_tiny.models["reference"], folder / "reference")
+    texts = [document.text for document in testbed_tiny.world.documents_of("fresh")]
+    (folder / "docs.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+
+    def run(*arguments: object) -> None:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        assert not end.value.code
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for name, seed in (("ann", 5), ("bob", 6)):
+            run("traps", "generate", "--model", "reference", "--out", f"{name}.json", "--seed", seed, *SMALL, *DRAW)
+        run("traps", "inject", "ann.json", "docs.jsonl", "--out", "planted.jsonl", "--placements", "P.json", "--quiet")
+    finally:
+        os.chdir(before)
+    lm = load(folder / "reference")
+    planted = [json.loads(line)["text"] for line in (folder / "planted.jsonl").read_text().splitlines()]
+    training = Training(4e-3, batch_size=4, block=64)
+    torch.set_num_threads(2)
+    lm.model.requires_grad_(True)
+    tokenizer: Any = lm.tokenizer
+    model: Any = lm.model
+    train(model, make_batches(planted, [], tokenizer, training, seed=0), training, stage="model")
+    lm.model.save_pretrained(str(folder / "model"))
+    for path in (folder / "reference").glob("tokenizer*"):
+        shutil.copy(path, folder / "model" / path.name)
+    return folder
+
+
+@pytest.fixture
+def there(call: Call, world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder is the world's."""
+    monkeypatch.chdir(world)
+    return world
+
+
+def findings(run: Path) -> dict[str, Any]:
+    section = json.loads((run / "findings.json").read_text())["sections"][0]
+    return {finding["id"]: finding for finding in section["findings"]}
+
+
+def test_a_model_of_the_planted_text_is_found_with_the_ledgers_plan_and_commitment(
+    call: Call, there: Path, tmp_path: Path
+) -> None:
+    commitment = call("traps", "commit", "ann.json").out.strip()
+    run = tmp_path / "run"
+    flags = ["--model", "model", "--reference", "reference", "--commitment", commitment, "--placements", "P.json"]
+    flags += ["--planted", "planted.jsonl", "--context", "20", "--scores", "lowercase,ratio_of_losses,min_20"]
+    done = call("traps", "detect", "ann.json", *flags, "--out", run, "--quiet")
+    assert done.code == 0, done.err
+    found = findings(run)
+    assert found["traps.overall"]["verdict"] == "found"
+    assert found["traps.copies_40"]["verdict"] == "found"
+    assert commitment in found["traps.commitment"]["claim"]
+    assert "documents with traps" in found["traps.documents"]["claim"]
+    assert found["traps.in_context"]["estimates"]["share_higher"]["n"] == 12
+    assert found["traps.all"]["p_values"]["all"]["n"] == 199  # the ledger's number of re-draws
+    items = pd.read_parquet(run / "items" / "traps.parquet")
+    assert {"lowercase_score", "ratio_of_losses_score", "min_20_score"} <= set(items.columns)
+    record = json.loads((run / "run.json").read_text())["plan"]
+    assert record["traps"]["n_draws"] == 199
+    assert set(record["inputs"]) == {"ledger of all traps", "placements of all traps"}
+    shutil.copy(run / "plan.toml", there / "again.toml")  # whose paths start at its own folder
+    assert call("audit", "again.toml", "--out", tmp_path / "again", "--quiet").code == 0
+    assert (tmp_path / "again" / "findings.json").read_bytes() == (run / "findings.json").read_bytes()
+
+
+def test_a_model_that_saw_nothing_is_not_found(call: Call, there: Path, tmp_path: Path) -> None:
+    done = call(
+        *("traps", "detect", "bob.json", "--model", "model", "--reference", "reference", "--out", tmp_path / "run"),
+        "--quiet",
+    )
+    assert done.code == 4
+    assert findings(tmp_path / "run")["traps.overall"]["verdict"] == "inconclusive"
+
+
+def test_two_owners_are_told_apart(call: Call, there: Path, tmp_path: Path) -> None:
+    flags = ["--model", "model", "--reference", "reference", "--out", tmp_path / "run", "--quiet"]
+    assert call("traps", "detect", "Ann=ann.json", "Bob=bob.json", "--placements", "Ann=P.json", *flags).code == 0
+    found = findings(tmp_path / "run")
+    assert found["traps.owner_1"]["verdict"] == "found"
+    assert found["traps.owner_2"]["verdict"] in ("inconclusive", "not found")
+    assert "(Ann)" in found["traps.commitment"]["claim"].replace("'", "").replace('"', "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ann.json", "bob.json"], "give each as OWNER=VALUE"),
+        (["A=ann.json", "A=bob.json"], "names the owner 'A' twice"),
+        (["ann.json", "--commitment", "0" * 64], "is not what was committed to"),
+        (["bob.json", "--placements", "P.json"], "the placements are of another ledger"),
+        (["A=ann.json", "--placements", "B=P.json"], "[traps] placements is given for 'B'"),
+        (["ann.json", "--context", "5"], "a test in context needs context_tokens, planted"),
+        (["ann.json", "--scores", "recal"], "recall"),
+        (["ann.json", "--scores", "recall"], 'the score "recall" needs shots'),
+        (["ann.json", "--neighbours", "5"], 'neighbours and masked are of the score "neighbourhood"'),
+        (["nothing.json"], "nothing.json"),
+        (
+            ["ann.json", "--placements", "P.json", "--planted", "docs.jsonl", "--context", "5"],
+            "was changed after traps were planted in it",
+        ),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_with_one_message(
+    refused: Refused, there: Path, arguments: list[str], told: str
+) -> None:
+    flags = ["--model", "model", "--reference", "reference", "--out", "refused"]
+    assert told in refused("traps", "detect", *arguments, *flags)
+    assert not (there / "refused").exists()
+
+
+def test_a_ledgers_plan_cannot_be_changed_afterwards(refused: Refused, there: Path) -> None:
+    (there / "late.toml").write_text(
+        '[subject]\nmodel = "model"\n[reference]\nmodel = "reference"\n[traps]\nledger = "ann.json"\nalpha = 0.2\n'
+    )
+    assert "alpha: the plan of detection was fixed in the ledger" in refused("audit", "late.toml")
