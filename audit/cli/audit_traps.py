@@ -14,9 +14,9 @@ from ..text.tables import read_parquet
 from ..traps.config import DetectionPlan
 from ..traps.evidence import evidence_of
 from ..traps.in_context import contexts_of
-from ..traps.ledger import check_ledger, verify_ledger
-from ..traps.ledger_files import read_ledger
-from ..traps.placements import read_placements
+from ..traps.ledger.files import read_ledger
+from ..traps.ledger.make import check_ledger, verify_ledger
+from ..traps.planting.placements import read_placements
 from ..traps.run import Asked
 from ..traps.table import ALL
 from .audit_extras import extras_of

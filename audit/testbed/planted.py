@@ -32,7 +32,7 @@ from ..text.files import make_folder, write_json
 from ..text.tables import read_parquet, write_parquet
 from ..traps.config import TrapDesign
 from ..traps.generate import Candidate, Trap, assign, generate_pool
-from ..traps.inject import inject
+from ..traps.planting.inject import inject
 from ..traps.table import to_table as traps_to_table
 from . import cache as store
 from .contamination import occurring

@@ -14,9 +14,9 @@ import pyarrow as pa
 from ..errors import DataError, InputError
 from ..text.safe import quoted
 from .config import DetectionPlan
-from .ledger import audit_table
-from .ledger_records import Ledger
-from .placements import Placements
+from .ledger.make import audit_table
+from .ledger.records import Ledger
+from .planting.placements import Placements
 from .table import ALL
 
 

@@ -29,9 +29,9 @@ from ..stats.proportion import wilson
 from ..text.files import sha256_file
 from ..text.safe import quoted
 from .config import DetectionPlan
-from .corpus import SourceFile, documents, list_sources
-from .hosts.document import HostOptions
-from .placements import Placements, PlantedDocument
+from .planting.corpus import SourceFile, documents, list_sources
+from .planting.hosts.document import HostOptions
+from .planting.placements import Placements, PlantedDocument
 
 CHARACTERS = 64  # kept before a copy for each token of context; more than any tokenizer needs on real text
 

@@ -23,7 +23,7 @@ from ..runs.store import Run
 from . import detect
 from .aggregate import documents, owners
 from .config import DetectionPlan
-from .findings import make_section
+from .findings.section import make_section
 from .in_context import InContext, judged, pair_up, score_pairs
 from .table import check_table
 

@@ -16,10 +16,10 @@ import time
 import numpy as np
 from scipy.stats import norm
 
-from audit.traps.equivalent import exact_duplicate_equivalent, exact_duplicate_equivalent_interval
-from audit.traps.survival import Planted, simulate
-from audit.traps.survival_minhash import clusters, probability_of_duplicate
-from audit.traps.survival_plan import Pipeline, Stage
+from audit.traps.fuzzy.equivalent import exact_duplicate_equivalent, exact_duplicate_equivalent_interval
+from audit.traps.survival.minhash import clusters, probability_of_duplicate
+from audit.traps.survival.plan import Pipeline, Stage
+from audit.traps.survival.survival import Planted, simulate
 
 
 def missed_pairs(pairs: int) -> None:

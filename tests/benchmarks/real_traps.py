@@ -39,11 +39,11 @@ from audit.testbed.sizes import Training
 from audit.testbed.tiny_lm import make_batches, train
 from audit.text.readers import read_texts
 from audit.traps.config import TrapDesign
-from audit.traps.equivalent import exact_duplicate_equivalent_interval
-from audit.traps.fuzzy import FuzzyDesign, make_variants
+from audit.traps.fuzzy.equivalent import exact_duplicate_equivalent_interval
+from audit.traps.fuzzy.proposers import causal_proposer, codec
+from audit.traps.fuzzy.variants import FuzzyDesign, make_variants
 from audit.traps.generate import Trap, assign, generate_pool
-from audit.traps.inject import inject
-from audit.traps.proposers import causal_proposer, codec
+from audit.traps.planting.inject import inject
 
 SHARED = Path(os.environ.get("PALIMPSEST_SHARED", Path(__file__).parents[3] / "shared"))
 STORIES260K = SHARED / "models" / "stories260k"

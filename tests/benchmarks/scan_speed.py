@@ -27,8 +27,8 @@ from rapidfuzz import fuzz
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from audit.text.rows import jsonl_rows
-from audit.traps.scan_shards import Unit, plan_units
-from audit.traps.scan_units import Scanner, ScanPlan
+from audit.traps.scan.shards import Unit, plan_units
+from audit.traps.scan.units import Scanner, ScanPlan
 
 SIZES = (100, 1_000, 6_000)  # traps
 WORDS = (25, 50, 100)  # of a trap; each is one token or more

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-import audit.traps.fuzzy
+import audit.traps.fuzzy.variants
 from audit.text.tables import read_parquet
 from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
@@ -143,14 +143,14 @@ def test_a_trap_that_cannot_be_varied_is_named_and_the_others_are_written(
     call: Call, ledger: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = traps_of(ledger)["member"][0]["id"]
-    whole = audit.traps.fuzzy._refuse_unfit
+    whole = audit.traps.fuzzy.variants._refuse_unfit
 
     def refuse(name: str, *arguments: Any) -> None:
         whole(name, *arguments)
         if first in name:
             raise audit.traps.fuzzy.InputError(f"{name}: not this one.")
 
-    monkeypatch.setattr(audit.traps.fuzzy, "_refuse_unfit", refuse)
+    monkeypatch.setattr(audit.traps.fuzzy.variants, "_refuse_unfit", refuse)
     flags = ["--random", "--tokenizer", llama, "--replacements", "3", "--quiet", "--json"]
     code, out, err = call("traps", "fuzz", "L.json", *flags, "--out", "v.jsonl")
     assert code == 0
@@ -184,7 +184,7 @@ def test_an_interruption_writes_nothing_and_names_the_seed(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit.traps.fuzzy, "make_variants", interrupt)
+    monkeypatch.setattr(audit.traps.fuzzy.variants, "make_variants", interrupt)
     flags = ["--random", "--tokenizer", llama, "--seed", "9", "--out", "v.jsonl", "--quiet"]
     code, out, err = call("traps", "fuzz", "L.json", *flags)
     assert (code, out) == (3, "")

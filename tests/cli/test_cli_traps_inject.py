@@ -48,7 +48,7 @@ def texts(ledger: dict[str, Any], arm: str) -> list[str]:
 
 
 def test_a_corpus_is_planted_and_comes_back_byte_for_byte(call: Call, corpus: Path, ledger: dict[str, Any]) -> None:
-    """Ten copies of 20 characters and two separators in 4 * 34,891 + 34,896 characters are 0.126%; four in one, 0.25%."""
+    """Ten copies of 20 characters and 2 separators in 4 * 34,891 + 34,896 characters are 0.126%; four in one, 0.25%."""
     code, out, err = call(*INJECT, corpus, "--out", "planted", "--placements", "P.json", "--seed", "4", "--quiet")
     assert (code, err) == (0, "")
     assert out.splitlines() == [

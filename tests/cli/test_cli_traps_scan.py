@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import audit.traps.scan_shards
+import audit.traps.scan.shards
 from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
 
@@ -132,7 +132,7 @@ def test_bad_lines_stop_the_answer_or_are_left_out_and_told(
 def test_an_earlier_attempt_is_gone_on_with_or_thrown_away(
     call: Call, refused: Refused, traps: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit.traps.scan_shards, "_TOGETHER", 1)  # each shard is a unit
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)  # each shard is a unit
     Path("corpus").mkdir()
     shutil.move("c.jsonl", "corpus/a.jsonl")
     scan = ["traps", "scan", "L.json", "corpus", "--quiet", "--workers", "1", "--json", "--out"]

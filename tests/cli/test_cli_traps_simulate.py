@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import audit.traps.survival
+import audit.traps.survival.survival
 from audit.text.tables import read_parquet
 from tests.cli.conftest import Call
 
@@ -211,7 +211,7 @@ def test_nothing_is_overwritten_and_an_interruption_writes_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit.traps.survival, "simulate", interrupt)
+    monkeypatch.setattr(audit.traps.survival.survival, "simulate", interrupt)
     code, _, err = call(*SIMULATE, "--out", "s.json")
     assert code == 3
     assert "interrupted; nothing was written" in err

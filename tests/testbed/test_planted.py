@@ -18,7 +18,7 @@ from audit.testbed.measure import document_losses, measure, parsable_share, righ
 from audit.testbed.planted import ALL, Testbed, build
 from audit.traps.config import TrapDesign
 from audit.traps.generate import Candidate
-from audit.traps.inject import Placement, remove
+from audit.traps.planting.inject import Placement, remove
 from audit.traps.table import check_table
 
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import assign
-from audit.traps.hosts.document import HostOptions
-from audit.traps.ledger import make_ledger
-from audit.traps.ledger_checks import id_of
-from audit.traps.ledger_records import Ledger
-from audit.traps.placements import Placements, read_placements
-from audit.traps.plant import Planting, Told, plant
-from audit.traps.restore import restore
+from audit.traps.ledger.checks import id_of
+from audit.traps.ledger.make import make_ledger
+from audit.traps.ledger.records import Ledger
+from audit.traps.planting.hosts.document import HostOptions
+from audit.traps.planting.placements import Placements, read_placements
+from audit.traps.planting.plant import Planting, Told, plant
+from audit.traps.planting.restore import restore
 from audit.traps.words import data_watermarks
 
 HARD = (  # what JSON, CSV, HTML and Markdown have signs for, astral, combining and right-to-left characters

@@ -11,7 +11,7 @@ from scipy.stats import binom, kstest
 
 from audit.traps.aggregate import documents, owners
 from audit.traps.config import DetectionPlan
-from audit.traps.findings_groups import document_finding, owner_findings
+from audit.traps.findings.groups import document_finding, owner_findings
 
 PLAN = DetectionPlan(n_draws=999, primary="loss")
 

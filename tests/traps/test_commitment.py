@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.errors import DataError, InputError
-from audit.traps.commitment import (
+from audit.traps.ledger.commitment import (
     canonical_json,
     commit,
     header_hash,

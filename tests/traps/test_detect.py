@@ -15,7 +15,7 @@ from audit.stats.estimate import Estimate
 from audit.traps import detect
 from audit.traps.aggregate import documents, owners
 from audit.traps.config import DetectionPlan
-from audit.traps.findings import _overall, make_section
+from audit.traps.findings.section import _overall, make_section
 from audit.traps.table import check_table
 
 PLAN = DetectionPlan(n_draws=999)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audit.errors import InputError
 from audit.stats.auc import roc_auc
-from audit.traps.equivalent import (
+from audit.traps.fuzzy.equivalent import (
     exact_duplicate_equivalent,
     exact_duplicate_equivalent_interval,
     smoothed,

@@ -19,9 +19,10 @@ from audit.errors import InputError, ModelError
 from audit.lm.load import LanguageModel, load
 from audit.lm.tokens import prefix_ids
 from audit.membership.masked import MaskedModel, load_masked
-from audit.traps import fuzzy_edits, proposers
-from audit.traps.fuzzy import Codec, Variant, longest_shared, make_variants
-from audit.traps.fuzzy_design import FuzzyDesign
+from audit.traps.fuzzy import edits as fuzzy_edits
+from audit.traps.fuzzy import proposers
+from audit.traps.fuzzy.design import FuzzyDesign
+from audit.traps.fuzzy.variants import Codec, Variant, longest_shared, make_variants
 from tests.checkpoints import build_checkpoint, make_tokenizer
 from tests.traps.masked_checkpoint import build_masked
 

@@ -14,7 +14,7 @@ from audit.lm.load import LanguageModel
 from audit.lm.tokens import encode
 from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import Candidate, Trap, assign, generate_pool
-from audit.traps.inject import inject, remove
+from audit.traps.planting.inject import inject, remove
 
 DESIGN = TrapDesign(
     lengths=(8, 16),

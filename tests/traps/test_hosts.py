@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit.traps.hosts import csv_table, jsonl
-from audit.traps.hosts.document import WholeFile, like_the_file
-from audit.traps.hosts.html_text import visible
-from audit.traps.inject import word_starts
+from audit.traps.planting.hosts import csv_table, jsonl
+from audit.traps.planting.hosts.document import WholeFile, like_the_file
+from audit.traps.planting.hosts.html_text import visible
+from audit.traps.planting.inject import word_starts
 from tests.traps.planting import DECOYS, HARD, Planted, planted, planting, restored
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

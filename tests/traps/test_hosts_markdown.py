@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from audit.errors import DataError
-from audit.traps.hosts.markdown import MarkdownDocument
-from audit.traps.inject import word_starts
+from audit.traps.planting.hosts.markdown import MarkdownDocument
+from audit.traps.planting.inject import word_starts
 from tests.traps.planting import DECOYS, HARD, ledger_of, planted, planting, restored
 
 BLOCKS = [

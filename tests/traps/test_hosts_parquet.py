@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.errors import DataError, InputError, InstrumentError
-from audit.traps.hosts import parquet
-from audit.traps.placements import originals_folder
+from audit.traps.planting.hosts import parquet
+from audit.traps.planting.placements import originals_folder
 from tests.traps.planting import DECOYS, HARD, planted, planting, restored
 from tests.traps.test_hosts import without
 

@@ -29,7 +29,7 @@ from audit.testbed.world import build_world
 from audit.traps import detect
 from audit.traps.config import TrapDesign
 from audit.traps.generate import Trap, assign, generate_pool
-from audit.traps.inject import inject
+from audit.traps.planting.inject import inject
 
 pytestmark = pytest.mark.slow
 SEEDS = (1, 2, 3)

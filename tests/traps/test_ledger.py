@@ -22,8 +22,16 @@ from audit.runs.problems import open_models
 from audit.text.tables import read_parquet
 from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import assign, generate_pool
-from audit.traps.inject import inject, remove
-from audit.traps.ledger import (
+from audit.traps.ledger.checks import ledger_problems
+from audit.traps.ledger.files import (
+    read_file,
+    read_ledger,
+    refuse_taken,
+    write_audit_table,
+    write_disclosure,
+    write_ledger,
+)
+from audit.traps.ledger.make import (
     audit_table,
     check_ledger,
     disclose,
@@ -33,16 +41,8 @@ from audit.traps.ledger import (
     verify_disclosure,
     verify_ledger,
 )
-from audit.traps.ledger_checks import ledger_problems
-from audit.traps.ledger_files import (
-    read_file,
-    read_ledger,
-    refuse_taken,
-    write_audit_table,
-    write_disclosure,
-    write_ledger,
-)
-from audit.traps.ledger_records import SEED_LIMIT, Disclosure, GeneratorRecord, Ledger
+from audit.traps.ledger.records import SEED_LIMIT, Disclosure, GeneratorRecord, Ledger
+from audit.traps.planting.inject import inject, remove
 from audit.traps.table import check_table
 from audit.traps.words import WordList, data_watermarks, random_words
 

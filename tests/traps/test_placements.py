@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import DataError, InputError
-from audit.traps.hosts.document import Insertion
-from audit.traps.placements import read_placements, write_placements
-from audit.traps.restore import restore
-from audit.traps.splice import BLOCK, cut_out, first_change, put_in
+from audit.traps.planting.hosts.document import Insertion
+from audit.traps.planting.placements import read_placements, write_placements
+from audit.traps.planting.restore import restore
+from audit.traps.planting.splice import BLOCK, cut_out, first_change, put_in
 from tests.traps.planting import DECOYS, HARD, Planted, planted, planting, restored
 
 WORDS = " ".join(f"word{i}" for i in range(60))

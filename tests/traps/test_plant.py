@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-import audit.traps.plant
-import audit.traps.whole
+import audit.traps.planting.plant
+import audit.traps.planting.whole
 from audit.errors import DataError, InputError, StorageError
-from audit.traps.corpus import list_sources
-from audit.traps.inject import plan_copies
-from audit.traps.placements import read_placements
-from audit.traps.plant import plant
-from audit.traps.planted_files import token_starts
-from audit.traps.whole import left_over
+from audit.traps.planting.corpus import list_sources
+from audit.traps.planting.files import token_starts
+from audit.traps.planting.inject import plan_copies
+from audit.traps.planting.placements import read_placements
+from audit.traps.planting.plant import plant
+from audit.traps.planting.whole import left_over
 from tests.checkpoints import build_checkpoint
 from tests.traps.planting import DECOYS, HARD, LEDGER, ledger_of, planted, planting, restored
 
@@ -362,14 +362,14 @@ def test_a_source_that_changes_between_the_two_readings_is_refused(
 ) -> None:
     source = tmp_path / "a.txt"
     source.write_text(WORDS, encoding="utf-8")
-    surveyed = audit.traps.plant.survey
+    surveyed = audit.traps.planting.plant.survey
 
     def then_changed(*arguments: Any, **settings: Any) -> Any:
         found = surveyed(*arguments, **settings)
         source.write_text(WORDS.replace("word3 ", "word4 "), encoding="utf-8")
         return found
 
-    monkeypatch.setattr(audit.traps.plant, "survey", then_changed)
+    monkeypatch.setattr(audit.traps.planting.plant, "survey", then_changed)
     refused(tmp_path, source, "a.txt changed while it was read")
 
 
@@ -385,13 +385,13 @@ def test_what_fails_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(audit.traps.whole.os, "rename", full)
+        monkeypatch.setattr(audit.traps.planting.whole.os, "rename", full)
     else:
 
         def full(*_: Any) -> None:
             raise StorageError("the disk is full")
 
-        monkeypatch.setattr(audit.traps.plant, where, full)
+        monkeypatch.setattr(audit.traps.planting.plant, where, full)
     refused(tmp_path, source, "the disk is full", kind=StorageError)
 
 
@@ -399,9 +399,9 @@ def test_a_killed_start_leaves_no_output_and_the_next_one_goes_through(tmp_path:
     """Killed while it writes: only hidden unfinished work is left, which is named and changes nothing."""
     source = corpus(tmp_path)
     code = (
-        "import sys, time, pathlib\nimport audit.traps.planted_files as files\n"
+        "import sys, time, pathlib\nimport audit.traps.planting.files as files\n"
         "from tests.traps.planting import planting\n"
-        "from audit.traps.plant import plant\nold = files.put_in\n"
+        "from audit.traps.planting.plant import plant\nold = files.put_in\n"
         "def slow(*a):\n    print('writing', flush=True)\n    time.sleep(60)\n"
         "files.put_in = slow\n"
         "plant(planting(), *map(pathlib.Path, sys.argv[1:]))"

@@ -18,18 +18,19 @@ import pandas as pd
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-import audit.traps.scan_pieces
-import audit.traps.scan_shards
+import audit.traps.scan.pieces
+import audit.traps.scan.shards
 from audit.errors import DataError, InputError
-from audit.traps import scan_tokens, scan_units
 from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import assign
-from audit.traps.ledger import make_ledger
-from audit.traps.ledger_files import write_ledger
-from audit.traps.ledger_records import Ledger
-from audit.traps.scan import plan_of, scan, units_folder
-from audit.traps.scan_counts import ScanResult
-from audit.traps.scan_shards import plan_units
+from audit.traps.ledger.files import write_ledger
+from audit.traps.ledger.make import make_ledger
+from audit.traps.ledger.records import Ledger
+from audit.traps.scan import tokens as scan_tokens
+from audit.traps.scan import units as scan_units
+from audit.traps.scan.counts import ScanResult
+from audit.traps.scan.scan import plan_of, scan, units_folder
+from audit.traps.scan.shards import plan_units
 from audit.traps.words import WordList, random_words
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,7 @@ def test_a_copy_across_every_cut_of_a_long_text_is_found_once(
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     at = text.index(member.text)
     for cut in range(at - 20, at + len(member.text) + 20, 9):
-        monkeypatch.setattr(audit.traps.scan_pieces, "PIECE", cut)
+        monkeypatch.setattr(audit.traps.scan.pieces, "PIECE", cut)
         out = tmp_path / f"h{cut}.jsonl"
         run(ledger, tmp_path / "a.txt", out, max_distance=5, tokenizer=tokenizer)
         found = [(row["trap_id"], row["kind"], row["start"]) for row in hits(out)]
@@ -199,7 +200,7 @@ def test_ranges_change_neither_hits_nor_lines(tmp_path: Path, ledger: Ledger, mo
     corpus = write(tmp_path / "c", documents(ledger), n_shards=1)
     content = []
     for size in (2**24, 3000, 100):
-        monkeypatch.setattr(audit.traps.scan_shards, "_RANGE", size)
+        monkeypatch.setattr(audit.traps.scan.shards, "_RANGE", size)
         run(ledger, corpus, tmp_path / f"h{size}.jsonl")
         content.append((tmp_path / f"h{size}.jsonl").read_bytes())
     assert content[0] == content[1] == content[2]
@@ -208,7 +209,7 @@ def test_ranges_change_neither_hits_nor_lines(tmp_path: Path, ledger: Ledger, mo
 def test_several_processes_give_the_same_bytes(
     tmp_path: Path, ledger: Ledger, tokenizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit.traps.scan_shards, "_TOGETHER", 1)
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)
     corpus = write(tmp_path / "c", documents(ledger))
     for workers in (1, 2):
         run(ledger, corpus, tmp_path / f"h{workers}.jsonl", workers=workers, max_distance=3, tokenizer=tokenizer)
@@ -219,9 +220,9 @@ def test_several_processes_give_the_same_bytes(
 KILLED = """
 import sys, time
 from pathlib import Path
-from audit.traps import scan_shards
-from audit.traps.ledger_files import read_ledger
-from audit.traps.scan import plan_of, scan
+from audit.traps.scan import shards as scan_shards
+from audit.traps.ledger.files import read_ledger
+from audit.traps.scan.scan import plan_of, scan
 scan_shards._TOGETHER = 1
 ledger = read_ledger("L.json")
 def slow(stage, done, total):
@@ -241,7 +242,7 @@ def test_a_killed_scan_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     """Killed without warning once a shard is finished; the finished one is not read again, nor are workers left."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(audit.traps.scan_shards, "_TOGETHER", 1)
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)
     write_ledger("L.json", ledger)
     corpus = write(Path("c"), documents(ledger))
     run(ledger, corpus, Path("calm.jsonl"))
@@ -272,7 +273,7 @@ def test_a_killed_scan_goes_on_and_ends_with_the_same_bytes(
 def test_a_damaged_shard_is_named_the_rest_is_kept_and_mending_it_is_enough(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit.traps.scan_shards, "_TOGETHER", 1)
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)
     corpus = write(tmp_path / "c", documents(ledger))
     sound = gzip.compress((corpus / "s1.jsonl").read_bytes())
     (corpus / "s1.jsonl").unlink()
@@ -308,7 +309,7 @@ def test_what_cannot_be_read_is_counted_where_it_may_be_left_out(tmp_path: Path,
 def test_a_bad_line_of_a_range_has_its_number_in_the_file(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit.traps.scan_shards, "_RANGE", 50)
+    monkeypatch.setattr(audit.traps.scan.shards, "_RANGE", 50)
     rows = ['{"text": "a b c"}'] * 20
     rows[16] = "{"
     (tmp_path / "a.jsonl").write_text("\n".join(rows), encoding="utf-8")

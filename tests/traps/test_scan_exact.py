@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import InputError
-from audit.traps.scan_exact import ExactFinder, LooseFinder, flowed
+from audit.traps.scan.exact import ExactFinder, LooseFinder, flowed
 
 # Few letters, so that patterns occur, overlap and repeat; one to four bytes each, and half of a surrogate pair.
 LETTERS = st.text(alphabet="ab é€🦊\ud83e\n\0", max_size=60)

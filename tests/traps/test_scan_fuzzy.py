@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from audit.errors import InputError
-from audit.traps.scan_fuzzy import NearFinder, Run, largest_distance, least_tokens
-from audit.traps.scan_rare import rare_pieces
+from audit.traps.scan.near import NearFinder, Run, largest_distance, least_tokens
+from audit.traps.scan.rare import rare_pieces
 
 PATIENT = settings(deadline=None, max_examples=200)
 

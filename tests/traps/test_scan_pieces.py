@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import audit.traps.scan_pieces
-import audit.traps.scan_shards
+import audit.traps.scan.pieces
+import audit.traps.scan.shards
 from audit.errors import DataError, InputError
-from audit.traps.scan_pieces import Piece, Reading, pieces
-from audit.traps.scan_shards import Part, plan_units
-from audit.traps.scan_units import Scanner, ScanPlan
+from audit.traps.scan.pieces import Piece, Reading, pieces
+from audit.traps.scan.shards import Part, plan_units
+from audit.traps.scan.units import Scanner, ScanPlan
 
 PATIENT = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Corpus = Callable[..., Path]
@@ -46,8 +46,8 @@ def joined(found: list[Piece]) -> str:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts that are met by texts of a few characters."""
-    monkeypatch.setattr(audit.traps.scan_pieces, "PIECE", 5)
-    monkeypatch.setattr(audit.traps.scan_pieces, "_BLOCK", 4)
+    monkeypatch.setattr(audit.traps.scan.pieces, "PIECE", 5)
+    monkeypatch.setattr(audit.traps.scan.pieces, "_BLOCK", 4)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -88,9 +88,9 @@ def test_ranges_of_a_file_hold_every_line_once(
     path = tmp_path / "a.jsonl"
     lines = [row if row in ("", "{bad") else json.dumps({"text": row}, ensure_ascii=False) for row in rows]
     path.write_bytes(("\ufeff" if step % 2 else "").encode() + end.join(lines).encode())
-    monkeypatch.setattr(audit.traps.scan_shards, "_RANGE", 10**9)
+    monkeypatch.setattr(audit.traps.scan.shards, "_RANGE", 10**9)
     whole, of_whole = read(parts_of(path)[0])
-    monkeypatch.setattr(audit.traps.scan_shards, "_RANGE", step)
+    monkeypatch.setattr(audit.traps.scan.shards, "_RANGE", step)
     found: list[tuple[int, str]] = []
     before = n_bad = 0
     for part in parts_of(path):

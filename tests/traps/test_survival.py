@@ -19,14 +19,14 @@ from audit.lm.load import LanguageModel
 from audit.lm.logprobs import token_log_probs
 from audit.lm.tokens import encode, prefix_ids
 from audit.stats.proportion import wilson
-from audit.traps.ledger_records import LedgerTrap
-from audit.traps.survival import Copies, Planted, Survival, count_copies, simulate
-from audit.traps.survival_exact import Cut, by_tokenizer, by_words, repeated_tokens, without
-from audit.traps.survival_minhash import clusters, duplicates, probability_of_duplicate, shingles
-from audit.traps.survival_perplexity import above_percentile, document_perplexities
-from audit.traps.survival_plan import Pipeline
-from audit.traps.survival_repetition import repetition
-from audit.traps.survival_report import surviving_share, to_lines, to_record, to_table
+from audit.traps.ledger.records import LedgerTrap
+from audit.traps.survival.exact import Cut, by_tokenizer, by_words, repeated_tokens, without
+from audit.traps.survival.minhash import clusters, duplicates, probability_of_duplicate, shingles
+from audit.traps.survival.perplexity import above_percentile, document_perplexities
+from audit.traps.survival.plan import Pipeline
+from audit.traps.survival.repetition import repetition
+from audit.traps.survival.report import surviving_share, to_lines, to_record, to_table
+from audit.traps.survival.survival import Copies, Planted, Survival, count_copies, simulate
 from tests.checkpoints import make_tokenizer
 
 UNICODE = st.characters(exclude_categories=["Cs"])

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...lm.load import LanguageModel, Tokens
-    from ...traps.fuzzy import Proposer, Variant
-    from ...traps.fuzzy_design import FuzzyDesign
+    from ...traps.fuzzy.design import FuzzyDesign
+    from ...traps.fuzzy.variants import Proposer, Variant
 
 
 def fuzz(
@@ -60,7 +60,7 @@ def fuzz(
     replace changes tokens, insert puts random ones between n-grams, shuffle permutes n-grams, scatter gives the n-grams
     alone, each to be planted at a place of its own. A trap whose variants cannot be made is left out and named.
     """
-    from ...traps.fuzzy_design import FuzzyDesign
+    from ...traps.fuzzy.design import FuzzyDesign
 
     _check_flags(
         kind, model, masked, random, tokenizer, top_k,
@@ -74,10 +74,10 @@ def fuzz(
     options.quiet_libraries()
     from ...progress import progress_bars
     from ...text.tables import write_table
-    from ...traps.fuzzy import make_variants
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
-    from ...traps.proposers import codec, ordinary_tokens
+    from ...traps.fuzzy.proposers import codec, ordinary_tokens
+    from ...traps.fuzzy.variants import make_variants
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
 
     opened = read_ledger(ledger)
     check_ledger(opened, source=str(ledger))
@@ -173,7 +173,7 @@ def _sources(
     """The tokenizer of the traps, and what proposes replacements."""
     from ...lm.load import load, load_tokens
     from ...membership.masked import load_masked
-    from ...traps import proposers
+    from ...traps.fuzzy import proposers
 
     def asked(name: str) -> Any:
         return options.subject(

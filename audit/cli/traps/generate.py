@@ -179,8 +179,8 @@ def generate(
 
     from ...progress import progress_bars
     from ...traps.generate import assign
-    from ...traps.ledger import draw_seed, make_ledger
-    from ...traps.ledger_files import write_ledger
+    from ...traps.ledger.files import write_ledger
+    from ...traps.ledger.make import draw_seed, make_ledger
     from ...traps.rounds import kept_seed, remove_rounds
     from ...traps.words import data_watermarks, random_words, read_words
 

@@ -16,7 +16,7 @@ from .. import options
 from .outputs import LedgerFile
 
 if TYPE_CHECKING:
-    from ...traps.plant import Planting, Told
+    from ...traps.planting.plant import Planting, Told
 
 WARN_SHARE = 0.01  # of the whole corpus; our choice
 WARN_SHARE_OF_DOCUMENT = 0.1
@@ -78,11 +78,11 @@ def inject(
     options.quiet_libraries()
 
     from ...progress import progress_bars
-    from ...traps.hosts.document import HostOptions
-    from ...traps.ledger import check_ledger, draw_seed
-    from ...traps.ledger_files import read_ledger
-    from ...traps.plant import Planting, plant
-    from ...traps.planted_files import token_starts
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger, draw_seed
+    from ...traps.planting.files import token_starts
+    from ...traps.planting.hosts.document import HostOptions
+    from ...traps.planting.plant import Planting, plant
 
     opened = read_ledger(ledger)
     check_ledger(opened, source=str(ledger))
@@ -127,7 +127,7 @@ def remove(
     options.quiet_libraries()
 
     from ...progress import progress_bars
-    from ...traps.restore import restore
+    from ...traps.planting.restore import restore
 
     with progress_bars(quiet=quiet) as progress:
         done = restore(placements, planted, out, progress=progress)
@@ -154,8 +154,8 @@ def remove(
 
 def _notes(planting: Planting, told: Told, out: Path) -> list[str]:
     """What the user should know before anything is published."""
-    from ...traps.hosts.markdown import MARKS
-    from ...traps.whole import left_over
+    from ...traps.planting.hosts.markdown import MARKS
+    from ...traps.planting.whole import left_over
 
     kinds = told.kinds()
     notes = []

@@ -28,7 +28,7 @@ from .outputs import (
 )
 
 if TYPE_CHECKING:
-    from ...traps.ledger_records import Disclosure
+    from ...traps.ledger.records import Disclosure
 
 
 def export(
@@ -38,8 +38,8 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write the table of an audit, or what is to be planted, from a ledger that is there already."""
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
 
     if table is None and publish is None:
         raise InputError("nothing to write; give --table FILE.parquet, --publish FILE.jsonl or both.")
@@ -61,9 +61,9 @@ def commit(ledger: LedgerFile, as_json: options.AsJson = False) -> None:
     It fixes pool, dealing, seed, design and plan of analysis. Anyone can check a disclosed trap against it later,
     and whoever holds the ledger can check the whole of it.
     """
-    from ...traps.commitment import merkle_root
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
+    from ...traps.ledger.commitment import merkle_root
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
 
     options.quiet_libraries()
     opened = read_ledger(ledger)
@@ -84,10 +84,10 @@ def verify_ledger(
 
     A ledger is also checked against itself: the dealing is done again from pool, seed and design.
     """
-    from ...traps import ledger as ledgers
-    from ...traps.commitment import parse_commitment
-    from ...traps.ledger_files import read_file
-    from ...traps.ledger_records import Disclosure
+    from ...traps.ledger import make as ledgers
+    from ...traps.ledger.commitment import parse_commitment
+    from ...traps.ledger.files import read_file
+    from ...traps.ledger.records import Disclosure
 
     expected = parse_commitment(commitment)
     opened = read_file(file)
@@ -110,9 +110,9 @@ def disclose(
     as_json: options.AsJson = False,
 ) -> None:
     """Write the proof that some traps stood in the ledger committed to; of the other traps it tells nothing."""
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger import disclose as make_disclosure
-    from ...traps.ledger_files import read_ledger, write_disclosure
+    from ...traps.ledger.files import read_ledger, write_disclosure
+    from ...traps.ledger.make import check_ledger
+    from ...traps.ledger.make import disclose as make_disclosure
 
     check_new({"--out": (out, LEDGER)})
     options.quiet_libraries()

@@ -14,7 +14,7 @@ from ...errors import InputError, StorageError
 from ...text.safe import counted, for_terminal
 
 if TYPE_CHECKING:
-    from ...traps.ledger_records import Ledger
+    from ...traps.ledger.records import Ledger
 
 LEDGER, TABLE, PUBLISHED = (".json",), (".parquet",), (".jsonl", ".parquet")
 
@@ -35,7 +35,7 @@ Publish = Annotated[
 
 def check_new(outputs: dict[str, tuple[Path | None, tuple[str, ...]]]) -> None:
     """Refuses before the work begins what could not be written after it, or would overwrite something."""
-    from ...traps.ledger_files import refuse_taken
+    from ...traps.ledger.files import refuse_taken
 
     taken: dict[Path, str] = {}
     for flag, (path, suffixes) in outputs.items():
@@ -57,8 +57,8 @@ def check_new(outputs: dict[str, tuple[Path | None, tuple[str, ...]]]) -> None:
 
 def export_tables(ledger: Ledger, source: Path, *, table: Path | None, publish: Path | None) -> None:
     from ...text.tables import write_table
-    from ...traps.ledger import published_table
-    from ...traps.ledger_files import write_audit_table
+    from ...traps.ledger.files import write_audit_table
+    from ...traps.ledger.make import published_table
 
     try:
         if table is not None:

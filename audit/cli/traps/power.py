@@ -154,8 +154,8 @@ def _check(
 
 
 def _of_ledger(path: Path) -> tuple[dict[int | None, Design], dict[str, Any]]:
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
     from ...traps.power.design import designs
 
     opened = read_ledger(path)

@@ -16,8 +16,8 @@ from .. import options
 from .outputs import LedgerFile, check_new
 
 if TYPE_CHECKING:
-    from ...traps.ledger_records import Ledger
-    from ...traps.scan_counts import ArmCounts, Leak, ScanResult
+    from ...traps.ledger.records import Ledger
+    from ...traps.scan.counts import ArmCounts, Leak, ScanResult
 
 HITS = (".jsonl", ".parquet")
 SHOWN = 5  # leaks, and records that were left out, that are named on the screen
@@ -71,12 +71,12 @@ def scan(
     stays 0, because the question was answered: scripts read "leaks" of --json. Copies of one trap share no character.
     """
     from ...progress import progress_bars
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
-    from ...traps.scan import plan_of, units_folder
-    from ...traps.scan import scan as scan_corpus
-    from ...traps.scan_shards import plan_units
-    from ...traps.scan_tokens import read_tokenizer
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
+    from ...traps.scan.scan import plan_of, units_folder
+    from ...traps.scan.scan import scan as scan_corpus
+    from ...traps.scan.shards import plan_units
+    from ...traps.scan.tokens import read_tokenizer
 
     most = _max_distance(fuzzy, max_distance, tokenizer)
     if workers is not None and workers < 1:

@@ -16,8 +16,8 @@ from .outputs import LedgerFile, check_new
 
 if TYPE_CHECKING:
     from ...lm.subject import Subject
-    from ...traps.ledger_records import LedgerTrap
-    from ...traps.survival import Planted, Survival
+    from ...traps.ledger.records import LedgerTrap
+    from ...traps.survival.survival import Planted, Survival
 
 RESULT = (".json", ".parquet")
 
@@ -58,7 +58,7 @@ def simulate(
     repetition (inside a document, Gopher), perplexity (under your model, at your percentile). It is no company's
     pipeline.
     """
-    from ...traps.survival_plan import STAGES, Pipeline
+    from ...traps.survival.plan import STAGES, Pipeline
 
     if (model is None) != (perplexity_percentile is None):
         raise InputError("--model and --perplexity-percentile go together; give both, or neither.")
@@ -83,10 +83,10 @@ def simulate(
     from ...lm.load import load, load_tokens
     from ...progress import progress_bars
     from ...text.readers import read_texts
-    from ...traps import survival as simulation
-    from ...traps.ledger import check_ledger
-    from ...traps.ledger_files import read_ledger
-    from ...traps.survival_report import to_lines, to_record, to_table
+    from ...traps.ledger.files import read_ledger
+    from ...traps.ledger.make import check_ledger
+    from ...traps.survival import survival as simulation
+    from ...traps.survival.report import to_lines, to_record, to_table
 
     opened = read_ledger(ledger)
     check_ledger(opened, source=str(ledger))
@@ -140,7 +140,7 @@ def _read_variants(path: Path, members: list[LedgerTrap]) -> list[Planted]:
     from ...text.rows import BadLine, jsonl_rows
     from ...text.sources import require_exists
     from ...text.tables import read_parquet
-    from ...traps.survival import Planted
+    from ...traps.survival.survival import Planted
 
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".parquet"):

@@ -1,0 +1,1 @@
+"""What the trap audit says, in words and tables."""

@@ -1,0 +1,170 @@
+"""What is said of all traps of an owner, and of the traps of a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...runs.schema import Cell, Column, EstimateRecord, Finding, PValueRecord, Table
+from ...stats.estimate import PValue
+from ...text.numbers import fixed, p_number
+from ...text.safe import counted, quoted
+from ..aggregate import Document, Owner
+from ..config import DetectionPlan
+from ..in_context import InContext
+
+SHOWN = 50  # documents that the table names
+ITEMS = "items/traps.parquet"
+
+
+def owner_findings(owners: Sequence[Owner], how_to_read: str) -> list[Finding]:
+    """One finding for each owner; of a single one it speaks of all traps together."""
+    return [_of_owner(owner, place, len(owners), how_to_read) for place, owner in enumerate(owners, 1)]
+
+
+def _of_owner(owner: Owner, place: int, n: int, how_to_read: str) -> Finding:
+    value = "undefined" if owner.auc.value is None else fixed(owner.auc.value, 3)
+    whose = "All planted traps together" if n == 1 else f"All planted traps of {quoted(owner.name)}"
+    corrected = "" if n == 1 else f", corrected for {n} owners,"
+    return Finding(
+        id="traps.all" if n == 1 else f"traps.owner_{place}",
+        audit="traps",
+        claim=f"{whose} ({owner.n_traps:,}, whatever their copies): AUC {value}, p{corrected} = "
+        f"{p_number(owner.p_holm)}.",
+        verdict=owner.verdict,  # type: ignore[arg-type]
+        estimates={"auc": EstimateRecord.of(owner.auc)},
+        p_values={"all": _p(owner.p_value)} | ({"holm": _holm(owner, n)} if n > 1 else {}),
+        items=ITEMS,
+        how_to_read=how_to_read,
+    )
+
+
+def owner_table(owners: Sequence[Owner]) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "owner": owner.name,
+            "n": owner.n_traps,
+            "auc": EstimateRecord.of(owner.auc),
+            "p": _p(owner.p_value),
+            "p_holm": _holm(owner, len(owners)),
+            "verdict": owner.verdict,
+        }
+        for owner in owners
+    ]
+    return Table(
+        name="owners",
+        title="By owner, primary score, all numbers of copies together",
+        note="Traps of few copies dilute those of many here; by number of copies see the first table.",
+        columns=(
+            Column(key="owner", label="Owner"),
+            Column(key="n", label="Traps"),
+            Column(key="auc", label="AUC"),
+            Column(key="p", label="p", help="Re-dealing inside the owner's strata, one-sided."),
+            Column(key="p_holm", label="p, corrected", help="Holm over all owners."),
+            Column(key="verdict", label="Verdict"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def document_finding(documents: Sequence[Document], plan: DetectionPlan) -> Finding:
+    """How many documents stand out."""
+    found = sum(document.q_value <= plan.alpha for document in documents)
+    return Finding(
+        id="traps.documents",
+        audit="traps",
+        claim=(
+            f"Of {counted(len(documents), 'document')} with traps, {found:,} {'stands' if found == 1 else 'stand'} out "
+            f"(Benjamini-Hochberg at {plan.alpha:g})."
+        ),
+        verdict="information",
+        items=ITEMS,
+        how_to_read=(
+            "Each document's traps are compared with the decoys of their strata; a trap that stands in several "
+            "documents speaks for each of them. This is for screening: at most "
+            f"{plan.alpha:.0%} of the documents named are expected to be named by chance."
+        ),
+    )
+
+
+def document_table(documents: Sequence[Document], plan: DetectionPlan) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "document": document.name,
+            "n": document.n_traps,
+            "copies": document.n_copies,
+            "p": _p(document.p_value),
+            "q": document.q_value,
+        }
+        for document in documents[:SHOWN]
+    ]
+    left = f" The {SHOWN} with the smallest p-values of {len(documents):,}." if len(documents) > SHOWN else ""
+    return Table(
+        name="documents",
+        title="By document (for screening)",
+        note=f"A document is named when its q-value is at most {plan.alpha:g}.{left}",
+        columns=(
+            Column(key="document", label="Document"),
+            Column(key="n", label="Traps"),
+            Column(key="copies", label="Copies of them"),
+            Column(key="p", label="p", help="Re-dealing of its traps among the decoys of their strata, one-sided."),
+            Column(key="q", label="q", help="Benjamini-Hochberg over all documents."),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def context_finding(found: InContext, plan: DetectionPlan) -> Finding:
+    """What the pairs read in context say."""
+    return Finding(
+        id="traps.in_context",
+        audit="traps",
+        claim=(
+            f"After up to {counted(found.n_tokens, 'token')} of the text before a copy, planted traps score above a "
+            f"decoy in the same place in {found.share.n} pairs with p = {p_number(found.p_value.value)}."
+        ),
+        verdict="found" if found.p_value.value <= plan.alpha else "inconclusive",
+        estimates={
+            "share_higher": EstimateRecord.of(found.share),
+            "share_higher_without_context": EstimateRecord.of(found.share_alone),
+        },
+        p_values={"sign_test": _p(found.p_value)},
+        items="items/traps-in-context.parquet",
+        how_to_read=(
+            "Each planted trap is paired with a decoy of its stratum, both after the words that stood before one of "
+            "its copies. If the model never saw the traps, each of the two is as likely to score higher: one half. "
+            "Without context the same pairs are compared by themselves."
+        ),
+    )
+
+
+def commitment_finding(commitments: Mapping[str, str]) -> Finding:
+    """Which commitments the traps tested belong to."""
+    listed = "; ".join(
+        f"{commitment}{f' ({quoted(owner)})' if len(commitments) > 1 else ''}"
+        for owner, commitment in commitments.items()
+    )
+    return Finding(
+        id="traps.commitment",
+        audit="traps",
+        claim=f"Traps, dealing and plan of analysis are those of the commitment {listed}.",
+        verdict="information",
+        items=ITEMS,
+        how_to_read=(
+            "The commitment is a hash of everything that was fixed beforehand. It is evidence when it was published or "
+            "time-stamped before the text was; when that was, this report cannot know. `palimpsest traps "
+            "verify-ledger` checks a ledger, or a disclosure of some of its traps, against it."
+        ),
+    )
+
+
+def _p(p: PValue) -> PValueRecord:
+    return PValueRecord(value=p.value, attainable=p.attainable, n=p.n, method=p.method)
+
+
+def _holm(owner: Owner, n: int) -> PValueRecord:
+    return PValueRecord(
+        value=owner.p_holm,
+        attainable=min(1.0, owner.p_value.attainable * n),
+        n=owner.p_value.n,
+        method=f"{owner.p_value.method}; Holm over {n} owners",
+    )

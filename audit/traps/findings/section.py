@@ -1,0 +1,337 @@
+"""The trap audit's results as findings and tables that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from ...membership.score_names import NAMES
+from ...runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, PValueRecord, Table, Verdict
+from ...stats.estimate import Estimate, PValue
+from ...text.numbers import fixed, p_number
+from .. import detect
+from ..aggregate import Document, Owner
+from ..config import DetectionPlan
+from ..detect import Arm, Blind
+from ..in_context import InContext
+from .groups import (
+    commitment_finding,
+    context_finding,
+    document_finding,
+    document_table,
+    owner_findings,
+    owner_table,
+)
+from .power import detectable_by_arm, power_finding, power_table
+
+ITEMS = "items/traps.parquet"
+HOW_AUC = (
+    "AUC is the chance that a random planted trap scores above a random decoy: 0.5 is what a model that never saw the "
+    "traps gives on average, 1 means that every planted trap stands out."
+)
+HOW_P = (
+    "The p-value is exact: it is the share of all random dealings of these traps into planted and unplanted that would "
+    "have given the planted ones a score at least as high, had the model never seen them."
+)
+
+
+def make_section(
+    items: pd.DataFrame,
+    scores: Sequence[str],
+    *,
+    cells: list[detect.Cell],
+    arms: list[Arm],
+    blind: Blind,
+    owners: list[Owner],
+    documents: list[Document],
+    plan: DetectionPlan,
+    in_context: InContext | None = None,
+    commitments: Mapping[str, str] | None = None,
+) -> AuditSection:
+    """Everything that the audit says, from its computed parts."""
+    n_members = int((items["arm"] == "member").sum())
+    n_decoys = int((items["arm"] == "decoy").sum())
+    primary = NAMES[plan.primary]
+    power = detectable_by_arm(items, plan=plan)
+    findings = [
+        _overall(arms, blind, plan),
+        *(_of_arm(arm, plan) for arm in arms),
+        *owner_findings(owners, f"{HOW_AUC} {HOW_P}"),
+        *([document_finding(documents, plan)] if documents else []),
+        *([context_finding(in_context, plan)] if in_context else []),
+        _controls(cells, plan),
+        _blind(blind),
+        *([power_finding(power)] if power else []),
+        *([commitment_finding(commitments)] if commitments else []),
+    ]
+    return AuditSection(
+        audit="traps",
+        title="Copyright traps",
+        method=(
+            f"{n_members} sequences were planted in the training text, {n_decoys} decoys from the same draw were not; "
+            "which is which was decided at random before training. The model scores each of them by membership "
+            f"inference; the score that counts, fixed beforehand, is {primary}. If planted traps score higher than "
+            "their decoys more clearly than random dealing explains, the model was trained on them."
+        ),
+        assumptions=(
+            "Members and decoys were dealt at random inside each stratum before the text was published or used.",
+            "Decoys were never published, and no trap was chosen after its score was seen.",
+            f"Primary score ({primary}), alpha = {plan.alpha:g} and tests were fixed before any score was seen.",
+            "A reference model, where one is used, was not trained on the traps.",
+        ),
+        cannot_show=(
+            "That the model was trained on anything beyond the documents that carry the traps.",
+            "That a model is free of the text: traps that were removed, or repeated too rarely, leave no trace.",
+            "Who copied the text, or from where.",
+            "How another training run of the same model would have come out: the intervals cover the draw of traps, "
+            "not the randomness of training.",
+        ),
+        findings=tuple(findings),
+        tables=(
+            _arm_table(arms),
+            *([power_table(power)] if power else []),
+            owner_table(owners),
+            *([document_table(documents, plan)] if documents else []),
+            _auc_table(cells),
+            _score_table(arms, scores),
+        ),
+    )
+
+
+def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
+    found = [arm for arm in arms if arm.verdict == "found"]
+    verdict: Verdict
+    if blind.confounded:
+        verdict = "confounded"
+        claim = (
+            "Planted traps and decoys can be told apart without the model under audit, so its scores are not evidence. "
+            f"{_advice(blind)}"
+        )
+    elif found:
+        verdict = "found"
+        least = min(arm.n_rep for arm in found)
+        claim = (
+            f"The model carries planted traps: the test is significant for {_list(arm.n_rep for arm in found)} copies "
+            f"(smallest {least}) after correction for {len(arms)} tests."
+        )
+    elif all(arm.verdict == "not found" for arm in arms):
+        verdict = "not found"
+        claim = (
+            "No trace of the traps was found at any number of copies, and an effect as large as "
+            f"AUC {plan.negligible_auc:g} is excluded."
+        )
+    else:
+        verdict = "inconclusive"
+        open_ = _list(arm.n_rep for arm in arms if arm.verdict != "not found")
+        claim = (
+            "No trace of the traps was found, but the design is too small to exclude one "
+            f"(AUC {plan.negligible_auc:g} or more is possible at {open_} copies). This is not a pass."
+        )
+    return Finding(
+        id="traps.overall",
+        audit="traps",
+        claim=claim,
+        verdict=verdict,
+        p_values={f"copies_{arm.n_rep}_holm": _holm(arm, len(arms)) for arm in arms},
+        items=ITEMS,
+        how_to_read=HOW_P,
+    )
+
+
+def _advice(blind: Blind) -> str:
+    """What to look into, from which of the two checks refused."""
+    low = blind.reference_only.low
+    if low is not None and low > 0.5:
+        return (
+            "The reference model alone scores planted traps higher: it may have been trained on them. Choose one that "
+            "was not, or check that members and decoys come from one draw."
+        )
+    return "Check that both come from one draw."
+
+
+def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
+    value = "undefined" if arm.auc.value is None else fixed(arm.auc.value, 3)
+    copies = "1 copy" if arm.n_rep == 1 else f"{arm.n_rep} copies"
+    return Finding(
+        id=f"traps.copies_{arm.n_rep}",
+        audit="traps",
+        claim=(
+            f"Traps planted with {copies}: AUC {value}, corrected p = {p_number(arm.p_holm)}; {arm.n_discoveries} of "
+            f"{arm.low_rank_share.n} stand out one by one (Benjamini-Hochberg at {plan.alpha:g})."
+        ),
+        verdict=arm.verdict,  # type: ignore[arg-type]
+        estimates={
+            "auc": _estimate(arm.auc),
+            "tpr_at_1pct_fpr": _estimate(arm.tpr.at_1pct_fpr),
+            "low_rank_share": _estimate(arm.low_rank_share),
+        },
+        p_values={"arm": _p(arm.p_value)},
+        items=ITEMS,
+        how_to_read=f"{HOW_AUC} {HOW_P}",
+    )
+
+
+def _controls(cells: list[detect.Cell], plan: DetectionPlan) -> Finding:
+    controls = [cell for cell in cells if cell.n_rep is None and cell.score == plan.primary]
+    outside = [cell for cell in controls if _leaves_out_half(cell.auc)]
+    state = "as they should" if not outside else f"but {len(outside)} of {len(controls)} intervals leave out 0.5"
+    return Finding(
+        id="traps.controls",
+        audit="traps",
+        claim=f"Decoys against decoys give an AUC near 0.5, {state}.",
+        verdict="information",
+        estimates={f"auc_{_length_name(cell.length)}": _estimate(cell.auc) for cell in controls},
+        items=ITEMS,
+        how_to_read=(
+            "One random half of the decoys is compared with the other; the model saw neither, so 0.5 must lie inside "
+            "the interval in about 95 of 100 such comparisons."
+        ),
+    )
+
+
+def _blind(blind: Blind) -> Finding:
+    return Finding(
+        id="traps.blind",
+        audit="traps",
+        claim=(
+            "Without the model under audit, planted traps "
+            f"{'can' if blind.confounded else 'cannot'} be told from decoys."
+        ),
+        verdict="confounded" if blind.confounded else "information",
+        estimates={
+            "bag_of_words_auc": _estimate(blind.bag_of_words),
+            "reference_only_auc": _estimate(blind.reference_only),
+        },
+        items=ITEMS,
+        how_to_read=(
+            "Both numbers must be compatible with 0.5 (99% intervals); otherwise members and decoys differ in "
+            "themselves, and the model's scores would prove nothing."
+        ),
+    )
+
+
+def _arm_table(arms: list[Arm]) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "n_rep": arm.n_rep,
+            "n": arm.low_rank_share.n,
+            "auc": _estimate(arm.auc),
+            "tpr": _estimate(arm.tpr.at_1pct_fpr),
+            "p": _p(arm.p_value),
+            "p_holm": _holm(arm, len(arms)),
+            "low_rank_share": _estimate(arm.low_rank_share),
+            "median_rank_p": arm.median_rank_p,
+            "median_exposure": arm.median_exposure,
+            "n_discoveries": arm.n_discoveries,
+            "verdict": arm.verdict,
+        }
+        for arm in arms
+    ]
+    return Table(
+        name="arms",
+        title="By number of copies, primary score, all lengths",
+        note="Scores are standardised inside each stratum by the decoys' mean and standard deviation.",
+        columns=(
+            Column(key="n_rep", label="Copies"),
+            Column(key="n", label="Traps"),
+            Column(key="auc", label="AUC", help="Chance that a planted trap scores above a decoy; 0.5 is chance."),
+            Column(key="tpr", label="TPR at 1% FPR", help="Planted traps above what at most 1% of decoys exceed."),
+            Column(key="p", label="p", help="Arm test by re-dealing inside the strata, one-sided."),
+            Column(key="p_holm", label="p, corrected", help="Holm over all numbers of copies."),
+            Column(key="low_rank_share", label="Rank p at most alpha", help="Share of traps; alpha is chance."),
+            Column(key="median_rank_p", label="Median rank p", help="About 0.5 by chance."),
+            Column(
+                key="median_exposure",
+                label="Median exposure (bits)",
+                help="log2 of the candidates of the stratum over the trap's rank among them; about 1 by chance.",
+            ),
+            Column(
+                key="n_discoveries",
+                label="Traps that stand out",
+                help="Named one by one (Benjamini-Hochberg over all traps). A trap cannot rank better than above all "
+                "decoys of its stratum, so with few decoys many traps must do that before any is named.",
+            ),
+            Column(key="verdict", label="Verdict"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _auc_table(cells: list[detect.Cell]) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "score": cell.score,
+            "length": "all" if cell.length is None else cell.length,
+            "n_rep": "control" if cell.n_rep is None else cell.n_rep,
+            "n_members": cell.n_members,
+            "n_decoys": cell.n_decoys,
+            "auc": _estimate(cell.auc),
+            **{f"tpr_{name}": _estimate(tpr) for name, tpr in cell.tpr._asdict().items()},
+        }
+        for cell in cells
+    ]
+    return Table(
+        name="auc",
+        title="Every score, length and number of copies",
+        note=(
+            "Scores are standardised inside each stratum by the decoys' mean and standard deviation. Copies "
+            '"control" compares one random half of the decoys with the other. Only the primary score was fixed '
+            "beforehand; the other rows are exploratory."
+        ),
+        columns=(
+            Column(key="score", label="Score"),
+            Column(key="length", label="Length (tokens)"),
+            Column(key="n_rep", label="Copies"),
+            Column(key="n_members", label="Members"),
+            Column(key="n_decoys", label="Decoys"),
+            Column(key="auc", label="AUC"),
+            Column(key="tpr_at_10pct_fpr", label="TPR at 10% FPR"),
+            Column(key="tpr_at_1pct_fpr", label="TPR at 1% FPR"),
+            Column(key="tpr_at_01pct_fpr", label="TPR at 0.1% FPR"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _score_table(arms: list[Arm], scores: Sequence[str]) -> Table:
+    return Table(
+        name="scores",
+        title="Arm tests by score (exploratory)",
+        note="Each p-value is adjusted for having looked at all scores (largest statistic in the same re-dealings).",
+        columns=(
+            Column(key="n_rep", label="Copies"),
+            *(Column(key=score, label=NAMES[score]) for score in scores),
+        ),
+        rows=tuple({"n_rep": arm.n_rep, **{score: _p(arm.by_score[score]) for score in scores}} for arm in arms),
+    )
+
+
+def _estimate(estimate: Estimate) -> EstimateRecord:
+    return EstimateRecord.of(estimate)
+
+
+def _p(p: PValue) -> PValueRecord:
+    return PValueRecord(value=p.value, attainable=p.attainable, n=p.n, method=p.method)
+
+
+def _holm(arm: Arm, n_tests: int) -> PValueRecord:
+    return PValueRecord(
+        value=arm.p_holm,
+        attainable=min(1.0, arm.p_value.attainable * n_tests),
+        n=arm.p_value.n,
+        method=f"{arm.p_value.method}; Holm over {n_tests} tests",
+    )
+
+
+def _leaves_out_half(estimate: Estimate) -> bool:
+    return estimate.low is not None and estimate.high is not None and not estimate.low <= 0.5 <= estimate.high
+
+
+def _length_name(length: int | None) -> str:
+    return "all" if length is None else f"{length}_tokens"
+
+
+def _list(numbers: Iterable[int]) -> str:
+    items = [str(number) for number in numbers]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

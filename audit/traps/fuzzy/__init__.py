@@ -1,0 +1,1 @@
+"""Near copies of traps, and what they are worth in exact copies."""

@@ -1,0 +1,1 @@
+"""Plant traps in documents and files, and take them out again."""

@@ -1,0 +1,1 @@
+"""Look for known traps and near copies in a corpus."""

@@ -1,0 +1,1 @@
+"""Which planted traps a cleaning pipeline would leave."""
