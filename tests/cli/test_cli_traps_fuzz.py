@@ -148,7 +148,7 @@ def test_a_trap_that_cannot_be_varied_is_named_and_the_others_are_written(
     def refuse(name: str, *arguments: Any) -> None:
         whole(name, *arguments)
         if first in name:
-            raise audit.traps.fuzzy.InputError(f"{name}: not this one.")
+            raise audit.traps.fuzzy.variants.InputError(f"{name}: not this one.")
 
     monkeypatch.setattr(audit.traps.fuzzy.variants, "_refuse_unfit", refuse)
     flags = ["--random", "--tokenizer", llama, "--replacements", "3", "--quiet", "--json"]
