@@ -11,12 +11,16 @@ from ..runs.schema import Findings
 from ..runs.store import Run
 from ..text.files import sha256_file, write_text
 from .figures import Figure
+from .membership_section import membership_figures
 from .render import render_html
 from .traps_section import AUDIT as TRAPS
 from .traps_section import trap_figures
 
 # Audit -> name of its table of items, and what draws its figures.
-DRAWN: dict[str, tuple[str, Callable[[pd.DataFrame, Findings], list[Figure]]]] = {TRAPS: ("traps", trap_figures)}
+DRAWN: dict[str, tuple[str, Callable[[pd.DataFrame, Findings], list[Figure]]]] = {
+    TRAPS: ("traps", trap_figures),
+    "membership": ("membership", membership_figures),
+}
 
 
 def figures_of(run: Run, findings: Findings) -> dict[str, list[Figure]]:

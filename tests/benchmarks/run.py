@@ -7,7 +7,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("times", "scoring", "memory", "kill_demo", "real_input", "calibrate_traps", "calibrate_stats")
+STEPS = (
+    "times",
+    "scoring",
+    "all_scores",
+    "memory",
+    "kill_demo",
+    "real_input",
+    "real_traps",
+    "scan_speed",
+    "draw_speed",
+    "calibrate_traps",
+    "calibrate_stats",
+    "calibrate_power",
+    "calibrate_survival",
+    "calibrate_inference",
+)
 
 
 def main() -> None:

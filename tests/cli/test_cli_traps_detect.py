@@ -151,3 +151,21 @@ def test_a_ledgers_plan_cannot_be_changed_afterwards(refused: Refused, there: Pa
         '[subject]\nmodel = "model"\n[reference]\nmodel = "reference"\n[traps]\nledger = "ann.json"\nalpha = 0.2\n'
     )
     assert "alpha: the plan of detection was fixed in the ledger" in refused("audit", "late.toml")
+
+
+def test_the_traps_of_one_document_are_disclosed_and_no_other(call: Call, refused: Refused, there: Path) -> None:
+    placements = json.loads((there / "P.json").read_text())
+    document = placements["documents"][0]
+    expected = {placements["traps"][copy[0]]["id"] for copy in document["copies"]}
+    of_it = ["--placements", "P.json", "--document", document["id"]]
+    assert call("traps", "disclose", "ann.json", *of_it, "--out", "d.json").code == 0
+    assert {shown["trap"]["id"] for shown in json.loads((there / "d.json").read_text())["traps"]} == expected
+    commitment = call("traps", "commit", "ann.json").out.strip()
+    assert call("traps", "verify-ledger", "d.json", "--commitment", commitment).code == 0
+    out = ["--out", "e.json"]
+    assert "go together" in refused("traps", "disclose", "ann.json", "--document", "x", *out)
+    assert "names no document 'x'" in refused(
+        "traps", "disclose", "ann.json", "--document", "x", "--placements", "P.json", *out
+    )
+    assert "belongs to another ledger" in refused("traps", "disclose", "bob.json", *of_it, *out)
+    assert "no trap was named" in refused("traps", "disclose", "ann.json", *out)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import InputError
-from ...text.safe import counted, for_terminal
+from ...errors import DataError, InputError
+from ...text.safe import counted, did_you_mean, for_terminal, quoted
 from .. import options
 from .outputs import (
     LEDGER,
@@ -28,7 +28,7 @@ from .outputs import (
 )
 
 if TYPE_CHECKING:
-    from ...traps.ledger.records import Disclosure
+    from ...traps.ledger.records import Disclosure, Ledger
 
 
 def export(
@@ -105,8 +105,15 @@ def verify_ledger(
 
 def disclose(
     ledger: LedgerFile,
-    trap: Annotated[list[str], typer.Option(help="Id of a trap to disclose; may be given several times.")],
     out: Annotated[Path, typer.Option(help="Where the disclosure goes: a new .json file.")],
+    trap: Annotated[
+        list[str] | None, typer.Option(help="Id of a trap to disclose; may be given several times.")
+    ] = None,
+    document: Annotated[
+        list[str] | None,
+        typer.Option(help="Disclose the traps of this document, as --placements names it; may be given several times."),
+    ] = None,
+    placements: Annotated[Path | None, typer.Option(help="What `traps inject` wrote; for --document.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Write the proof that some traps stood in the ledger committed to; of the other traps it tells nothing."""
@@ -118,7 +125,8 @@ def disclose(
     options.quiet_libraries()
     opened = read_ledger(ledger)
     check_ledger(opened, source=str(ledger))
-    disclosure = make_disclosure(opened, trap)
+    ids = [*(trap or []), *_of_documents(opened, document or [], placements)]
+    disclosure = make_disclosure(opened, ids)
     for shown in disclosure.traps:
         if shown.trap.arm == "decoy":
             print(
@@ -130,6 +138,29 @@ def disclose(
         print(json.dumps({"disclosure": str(out), "traps": [shown.trap.id for shown in disclosure.traps]}))
         return
     print(for_terminal(f"{counted(len(disclosure.traps), 'trap')} of {disclosure.n_traps:,} -> {options.shown(out)}"))
+
+
+def _of_documents(ledger: Ledger, names: list[str], path: Path | None) -> list[str]:
+    """Ids of the traps that have a copy in one of the documents."""
+    from ...traps.planting.placements import read_placements
+
+    if (path is None) == bool(names):
+        raise InputError("--document and --placements go together; give both or neither.")
+    if path is None:
+        return []
+    placements = read_placements(path)
+    if placements.commitment != ledger.commitment():
+        raise DataError(
+            f"{path} belongs to another ledger: its commitment is {placements.commitment}. Give this one's."
+        )
+    found: dict[str, dict[str, None]] = {}
+    for document in placements.documents:
+        for copy in document.copies:
+            found.setdefault(document.id, {})[placements.traps[copy.trap].id] = None
+    for name in names:
+        if name not in found:
+            raise InputError(f"{path} names no document {quoted(name)} with traps in it.{did_you_mean(name, found)}")
+    return [trap for name in names for trap in found[name]]
 
 
 def _tell_disclosed(disclosure: Disclosure, file: Path, *, as_json: bool) -> None:
