@@ -4,7 +4,7 @@
 
 Draws from stories260k with canonical samples (decode, encode, truncate, round trip), and, for comparison, counts how
 many samples of exactly that length would survive decoding and encoding by themselves, which is what rejecting instead
-of making canonical would keep.
+of making canonical would keep ("whole").
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ DESIGN = TrapDesign(
 
 def draws() -> None:
     lm = load(MODEL)
-    print(
-        "| Tokens | accepted | sampled | seconds | rejected | another text | no bucket | too similar | kept if rejected |"
-    )
+    print("| Tokens | accepted | sampled | s | rejected | another text | no bucket | too similar | whole |")
     print("|---|---|---|---|---|---|---|---|---|")
     for length in (25, 50, 100):
         design = TrapDesign(**{**DESIGN.to_record(), "lengths": (length,)})
