@@ -87,7 +87,7 @@ def contexts_of(placements: Placements, planted: Path, *, n_tokens: int, seed: i
             before = text[: copy.offset]
             for other in reversed(earlier):
                 before = before[: other.offset] + before[other.offset + other.n_characters :]
-            lead = text[copy.offset : copy.offset + copy.n_characters].split(trap.text)[0]
+            lead = text[copy.offset : copy.offset + copy.n_characters].split(trap.text_of(copy.copy))[0]
             found[trap.id] = before[-CHARACTERS * max(1, n_tokens) :] + lead
     missing = [trap.id for trap in placements.traps if trap.id not in found]
     if missing:

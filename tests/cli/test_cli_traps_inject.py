@@ -195,3 +195,20 @@ def test_the_help_imports_nothing_heavy() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert f"Usage: palimpsest traps {verb}" in done.stdout
+
+
+def test_near_copies_stand_in_place_of_all_copies_but_the_first_and_come_out_again(
+    call: Call, corpus: Path, ledger: dict[str, Any]
+) -> None:
+    members = [trap for trap in ledger["traps"] if trap["arm"] == "member"]
+    many = next(trap for trap in members if trap["n_rep"] == 4)
+    near = [many["text"][:-2] + ending for ending in ("zx", "zy", "zz", "zw")]
+    Path("V.jsonl").write_text("".join(json.dumps({"trap_id": many["id"], "text": text}) + "\n" for text in near))
+    arguments = ["--out", "planted", "--placements", "P.json", "--variants", "V.jsonl", "--quiet"]
+    code, _, err = call(*INJECT, corpus, *arguments)
+    assert code == 0
+    assert "1 variant is not planted" in err
+    planted = "".join(content.decode() for content in files_of("planted").values())
+    assert [planted.count(text) for text in (many["text"], *near)] == [1, 1, 1, 1, 0]
+    assert call("traps", "remove", "P.json", "planted", "--out", "restored", "--quiet").code == 0
+    assert files_of("restored") == files_of(corpus)

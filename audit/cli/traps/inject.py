@@ -57,6 +57,10 @@ def inject(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the positions; default a random one below 2^63, recorded.")
     ] = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="Near copies from `traps fuzz`, planted in place of all copies of a trap but the first."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and tell everything, write nothing.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -78,6 +82,7 @@ def inject(
     options.quiet_libraries()
 
     from ...progress import progress_bars
+    from ...traps.fuzzy.files import read_variants
     from ...traps.ledger.files import read_ledger
     from ...traps.ledger.make import check_ledger, draw_seed
     from ...traps.planting.files import token_starts
@@ -93,6 +98,7 @@ def inject(
             f"--neighbourhood keeps the copies of a trap together, and the placement is scattered{by}; add "
             "--placement document or leave --neighbourhood out."
         )
+    members = {trap.id for trap in opened.traps if trap.arm == "member"}
     planting = Planting(
         ledger=opened,
         host=HostOptions(opened.design.separator, field, id_field, html),  # type: ignore[arg-type]  # checked above
@@ -101,6 +107,7 @@ def inject(
         neighbourhood=neighbourhood,
         min_words=min_words,
         tokenizer=None if tokenizer is None else token_starts(tokenizer),
+        variants={} if variants is None else read_variants(variants, members),
     )
     with progress_bars(quiet=quiet) as progress:
         told = plant(planting, source, out, placements, dry_run=dry_run, progress=progress)
@@ -168,6 +175,12 @@ def _notes(planting: Planting, told: Told, out: Path) -> list[str]:
         )
     if planting.placement != planting.ledger.design.placement:
         notes.append(f"the ledger's design says {planting.ledger.design.placement}; planted {planting.placement}.")
+    unused = sum(max(0, len(trap.variants) - trap.n_rep + 1) for trap in planting.members())
+    if unused:
+        notes.append(
+            f"{counted(unused, 'variant')} {'is' if unused == 1 else 'are'} not planted: of a trap with n copies the "
+            "first is exact, and n - 1 variants take the place of the others."
+        )
     if kinds["html"] and planting.host.html == "hidden":
         notes.append(
             "text extractors that drop hidden elements drop these traps too; search engines may penalise hidden text; "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import DataError, IncompleteRunError, InputError
+from ...errors import IncompleteRunError, InputError
 from ...text.safe import counted, for_terminal, quoted
 from .. import options
 from .outputs import LedgerFile, check_new
@@ -17,7 +17,7 @@ from .outputs import LedgerFile, check_new
 if TYPE_CHECKING:
     from ...lm.subject import Subject
     from ...traps.ledger.records import LedgerTrap
-    from ...traps.survival.survival import Planted, Survival
+    from ...traps.survival.survival import Survival
 
 RESULT = (".json", ".parquet")
 
@@ -83,6 +83,7 @@ def simulate(
     from ...lm.load import load, load_tokens
     from ...progress import progress_bars
     from ...text.readers import read_texts
+    from ...traps.fuzzy.files import read_variants
     from ...traps.ledger.files import read_ledger
     from ...traps.ledger.make import check_ledger
     from ...traps.survival import survival as simulation
@@ -93,7 +94,8 @@ def simulate(
     members = [trap for trap in opened.traps if trap.arm == "member"]
     followed = [simulation.Planted(trap.id, trap.text, False) for trap in members]
     if variants is not None:
-        followed += _read_variants(variants, members)
+        for trap_id, texts in read_variants(variants, {trap.id for trap in members}).items():
+            followed += [simulation.Planted(trap_id, text, True) for text in texts]
     documents = read_texts(planted, field=field, id_field=id_field)
     decoys = [simulation.Planted(trap.id, trap.text, False) for trap in opened.traps if trap.arm == "decoy"]
     n_decoys = sum(copies.exact > 0 for copies in simulation.count_copies(documents.texts, decoys).values())
@@ -133,43 +135,6 @@ def _subject(name: str, dtype: str, device: str) -> Subject:
     return options.subject(
         name, revision=None, adapter=None, dtype=dtype, device=device, device_map=None, trust_remote_code=False
     )
-
-
-def _read_variants(path: Path, members: list[LedgerTrap]) -> list[Planted]:
-    """The texts of a file of `traps fuzz`, each of a member."""
-    from ...text.rows import BadLine, jsonl_rows
-    from ...text.sources import require_exists
-    from ...text.tables import read_parquet
-    from ...traps.survival.survival import Planted
-
-    suffix = path.suffix.lower()
-    if suffix not in (".jsonl", ".parquet"):
-        raise InputError(f"--variants {path} ends in {path.suffix or 'nothing'}; expected .jsonl or .parquet.")
-    require_exists(path)
-    rows: list[tuple[str, dict[str, Any]]] = []
-    if suffix == ".parquet":
-        table = read_parquet(path, ["trap_id", "text"])
-        rows = [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
-    else:
-        for row in jsonl_rows(path):
-            if isinstance(row, BadLine):
-                raise DataError(f"--variants {path}, {row.place}: {row.reason}. Write the file anew with `traps fuzz`.")
-            rows.append((row.place, row.values))
-    known = {trap.id for trap in members}
-    found = []
-    for place, values in rows:
-        trap_id, text = values.get("trap_id"), values.get("text")
-        if not isinstance(trap_id, str) or not isinstance(text, str) or not text.strip():
-            raise DataError(f"--variants {path}, {place}: expected the texts trap_id and text, neither of them blank.")
-        if trap_id not in known:
-            raise DataError(
-                f"--variants {path}, {place}: the ledger has no member {quoted(trap_id)}. Give the variants that "
-                "`traps fuzz` made of this ledger."
-            )
-        found.append(Planted(trap_id, text, True))
-    if not found:
-        raise DataError(f"--variants {path} holds no variants. Leave it out, or write it anew with `traps fuzz`.")
-    return found
 
 
 def _warn(found: Survival, members: list[LedgerTrap], n_decoys: int) -> None:

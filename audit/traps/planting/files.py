@@ -176,7 +176,7 @@ class Writing:
             if len(starts) != self.found.sizes[index]:
                 raise DataError(f"{file.path} changed while it was read. Start again when nothing writes to it.")
             copies = [
-                Placed(starts[slot], document.inserted(self.members[trap].text), trap, copy)
+                Placed(starts[slot], document.inserted(self.members[trap].text_of(copy)), trap, copy)
                 for slot, trap, copy in chosen[index]
             ]
             size = (len(starts), len(copies), document.place)

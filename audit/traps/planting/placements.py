@@ -96,11 +96,20 @@ class PlantedFile(Record):
 
 
 class PlantedTrap(Record):
-    """A member: what was planted, and how often."""
+    """A member: what was planted, and how often.
+
+    Attributes:
+        variants: Near copies that stand in place of all copies but the first, in turn; mostly none.
+    """
 
     id: str
     text: str
     n_rep: int
+    variants: tuple[str, ...] = ()
+
+    def text_of(self, copy: int) -> str:
+        """What copy number ``copy`` says, from 0: the trap itself, then its variants in turn."""
+        return self.variants[(copy - 1) % len(self.variants)] if copy and self.variants else self.text
 
 
 class PlantingOptions(Record):

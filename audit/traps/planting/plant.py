@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,7 @@ class Planting:
         neighbourhood: All copies of a trap before consecutive words.
         min_words: Documents with fewer word positions are no hosts.
         tokenizer: For the token offset of each copy, with the SHA-256 of its file.
+        variants: Id of a member -> near copies that stand in place of all its copies but the first, in turn.
     """
 
     ledger: Ledger
@@ -63,6 +65,7 @@ class Planting:
     neighbourhood: bool = False
     min_words: int = 1
     tokenizer: tuple[TokenStarts, str] | None = None
+    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def members(self) -> tuple[PlantedTrap, ...]:
         """What is planted.
@@ -74,9 +77,12 @@ class Planting:
         if not chosen:
             raise InputError("the ledger has no members, so there is nothing to plant.")
         for trap in chosen:
-            if "\0" in trap.text:
+            if any("\0" in text for text in (trap.text, *self.variants.get(trap.id, ()))):
                 raise InputError(f"trap {trap.id} holds a NUL character, which no text file can. Draw another ledger.")
-        return tuple(PlantedTrap(id=trap.id, text=trap.text, n_rep=trap.n_rep) for trap in chosen)
+        return tuple(
+            PlantedTrap(id=trap.id, text=trap.text, n_rep=trap.n_rep, variants=tuple(self.variants.get(trap.id, ())))
+            for trap in chosen
+        )
 
     def options(self) -> PlantingOptions:
         return PlantingOptions(
