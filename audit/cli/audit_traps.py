@@ -83,6 +83,7 @@ def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
         scores=given.scores,
         extras=extras,
         commitments=evidence.commitments,
+        in_tokens=evidence.in_tokens,
         contexts=contexts,
         context_tokens=given.context_tokens or 0,
     )

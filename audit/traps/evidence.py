@@ -28,11 +28,13 @@ class Evidence:
         table: As `audit.traps.table`, with ``owner`` and, where placements were given, ``documents``.
         plan: Plan of detection, from the ledgers.
         commitments: Owner -> commitment of the ledger.
+        in_tokens: Whether all traps were drawn from models, so that their lengths are tokens.
     """
 
     table: pa.Table
     plan: DetectionPlan
     commitments: dict[str, str]
+    in_tokens: bool
 
 
 def evidence_of(ledgers: Mapping[str, Ledger], placements: Mapping[str, Placements]) -> Evidence:
@@ -68,6 +70,7 @@ def evidence_of(ledgers: Mapping[str, Ledger], placements: Mapping[str, Placemen
         table=pa.concat_tables(tables),
         plan=plan,
         commitments={owner: ledger.commitment() for owner, ledger in ledgers.items()},
+        in_tokens=all(ledger.source == "model" for ledger in ledgers.values()),
     )
 
 

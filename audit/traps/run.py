@@ -38,6 +38,7 @@ class Asked:
         scores: Further scores.
         extras: Makes what they need, such as shots and a masked model; called when something is left to score.
         commitments: Owner -> commitment of the ledger, where there is one.
+        in_tokens: Whether lengths are tokens of the traps' generator; then those cut otherwise by the model are told.
         contexts: Trap id -> what stood before a copy of it; empty for no test in context.
         context_tokens: Tokens of context.
     """
@@ -45,6 +46,7 @@ class Asked:
     scores: tuple[ExtraScore, ...] = ()
     extras: Callable[[], Extras] = lambda: NOTHING
     commitments: Mapping[str, str] = field(default_factory=dict)
+    in_tokens: bool = False
     contexts: Mapping[str, str] = field(default_factory=dict)
     context_tokens: int = 0
 
@@ -97,6 +99,11 @@ def audit_traps(
         items["reference_loss"] = other["loss"]
     for name, values in score_columns(own, other, scores).items():
         items[name] = values
+    cut_otherwise = None
+    if asked.in_tokens:  # without a beginning-of-sequence token the first token is not scored
+        unscored = 0 if run.record.subjects["subject"]["bos_id"] is not None else 1
+        whole = ~items["truncated"].to_numpy(dtype=bool)
+        cut_otherwise = int(((items["n_tokens"] + unscored != items["length"]) & whole).sum())
     in_context = None
     if asked.contexts:
         in_context = _in_context(run, items, subject, reference, plan=plan, asked=asked, progress=progress)
@@ -113,6 +120,7 @@ def audit_traps(
             documents=documents(items, plan=plan),
             in_context=in_context,
             commitments=asked.commitments,
+            cut_otherwise=cut_otherwise,
             plan=plan,
         )
         if not items["documents"].map(len).any():

@@ -11,7 +11,7 @@ from scipy.stats import binom, kstest
 
 from audit.traps.aggregate import documents, owners
 from audit.traps.config import DetectionPlan
-from audit.traps.findings.groups import document_finding, owner_findings
+from audit.traps.findings.groups import document_finding, owner_findings, tokens_finding
 
 PLAN = DetectionPlan(n_draws=999, primary="loss")
 
@@ -83,3 +83,9 @@ def test_traps_without_documents_give_none() -> None:
     items = two_owners(np.random.default_rng(3), 0.0)
     items["documents"] = [()] * len(items)
     assert documents(items, plan=PLAN) == []
+
+
+def test_traps_that_are_cut_otherwise_are_counted() -> None:
+    assert tokens_finding(3, 20).claim == (
+        "The model cuts 3 of 20 traps into another number of tokens than their generator did."
+    )

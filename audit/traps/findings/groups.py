@@ -137,6 +137,22 @@ def context_finding(found: InContext, plan: DetectionPlan) -> Finding:
     )
 
 
+def tokens_finding(n: int, n_traps: int) -> Finding:
+    """That the model cuts traps otherwise than their generator did."""
+    return Finding(
+        id="traps.tokens",
+        audit="traps",
+        claim=f"The model cuts {n:,} of {n_traps:,} traps into another number of tokens than their generator did.",
+        verdict="information",
+        items=ITEMS,
+        how_to_read=(
+            "The traps were drawn with another tokenizer. Lengths and perplexity buckets speak of the generator's "
+            "tokens. Members and decoys are treated alike, so every test holds; the model may see these traps less "
+            "sharply."
+        ),
+    )
+
+
 def commitment_finding(commitments: Mapping[str, str]) -> Finding:
     """Which commitments the traps tested belong to."""
     listed = "; ".join(

@@ -22,6 +22,7 @@ from .groups import (
     document_table,
     owner_findings,
     owner_table,
+    tokens_finding,
 )
 from .power import detectable_by_arm, power_finding, power_table
 
@@ -48,6 +49,7 @@ def make_section(
     plan: DetectionPlan,
     in_context: InContext | None = None,
     commitments: Mapping[str, str] | None = None,
+    cut_otherwise: int | None = None,
 ) -> AuditSection:
     """Everything that the audit says, from its computed parts."""
     n_members = int((items["arm"] == "member").sum())
@@ -63,6 +65,7 @@ def make_section(
         _controls(cells, plan),
         _blind(blind),
         *([power_finding(power)] if power else []),
+        *([tokens_finding(cut_otherwise, len(items))] if cut_otherwise else []),
         *([commitment_finding(commitments)] if commitments else []),
     ]
     return AuditSection(
