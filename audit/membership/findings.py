@@ -105,7 +105,10 @@ def _overall(chosen: Comparison, blind: Blind) -> Finding:
         audit=AUDIT,
         claim=claim,
         verdict=verdict,
-        estimates={"auc": _estimate(chosen.auc), **{name: _estimate(chosen.tpr[name]) for name in FPRS}},
+        estimates={
+            "auc": EstimateRecord.of(chosen.auc),
+            **{name: EstimateRecord.of(chosen.tpr[name]) for name in FPRS},
+        },
         items=ITEMS,
         how_to_read=HOW_AUC,
     )
@@ -124,9 +127,9 @@ def _blind(blind: Blind) -> Finding:
         claim=claim,
         verdict="confounded" if blind.told_apart else "information",
         estimates={
-            "bag_of_words_auc": _estimate(blind.bag_of_words),
-            "length_auc": _estimate(blind.length),
-            "reference_only_auc": _estimate(blind.reference_only),
+            "bag_of_words_auc": EstimateRecord.of(blind.bag_of_words),
+            "length_auc": EstimateRecord.of(blind.length),
+            "reference_only_auc": EstimateRecord.of(blind.reference_only),
         },
         items=ITEMS,
         how_to_read=HOW_BLIND,
@@ -147,7 +150,7 @@ def _inference(inference: Inference) -> Finding:
         audit=AUDIT,
         claim=claim,
         verdict="information",
-        estimates={"false_positive_share": _estimate(inference.false_positives)},
+        estimates={"false_positive_share": EstimateRecord.of(inference.false_positives)},
         items=ITEMS,
         how_to_read=HOW_INFERENCE,
     )
@@ -198,8 +201,8 @@ def _scores(comparisons: Sequence[Comparison]) -> Table:
         rows=tuple(
             {
                 "score": NAMES[comparison.score],
-                "auc": _estimate(comparison.auc),
-                **{name: _estimate(comparison.tpr[name]) for name in FPRS},
+                "auc": EstimateRecord.of(comparison.auc),
+                **{name: EstimateRecord.of(comparison.tpr[name]) for name in FPRS},
             }
             for comparison in comparisons
         ),
@@ -245,18 +248,16 @@ def _inference_row(features: str, inference: Inference) -> dict[str, Cell]:
         "features": features,
         "n_suspect": inference.n_suspect,
         "n_validation": inference.n_validation,
-        "p": _no_p(inference)
-        if p is None
-        else PValueRecord(value=p.value, attainable=p.attainable, n=p.n, method=p.method),
+        "p": _no_p(inference) if p is None else PValueRecord.of(p),
         "below": "refused" if inference.below is None else inference.below,
         "share": _share(inference),
-        "false_positives": _estimate(inference.false_positives),
+        "false_positives": EstimateRecord.of(inference.false_positives),
     }
 
 
 def _no_p(inference: Inference) -> EstimateRecord:
     why = inference.why or "refused"
-    return _estimate(
+    return EstimateRecord.of(
         Estimate.undefined(method="dataset inference", why=why, n=inference.n_suspect + inference.n_validation)
     )
 
@@ -264,11 +265,7 @@ def _no_p(inference: Inference) -> EstimateRecord:
 def _share(inference: Inference) -> EstimateRecord:
     method, n = "share of random splits with p < 0.1", len(inference.split_p)
     if inference.p_value is None:
-        return _estimate(Estimate.undefined(method=method, why=inference.why or "refused", n=n))
+        return EstimateRecord.of(Estimate.undefined(method=method, why=inference.why or "refused", n=n))
     why = "all splits share their texts, so the share has no interval and is no test"
     value = float((inference.split_p < DECISION).mean())
-    return _estimate(Estimate(value, None, None, 0.95, n, method, why))
-
-
-def _estimate(estimate: Estimate) -> EstimateRecord:
-    return EstimateRecord.of(estimate)
+    return EstimateRecord.of(Estimate(value, None, None, 0.95, n, method, why))

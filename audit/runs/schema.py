@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..stats.estimate import Estimate
+from ..stats.estimate import Estimate, PValue
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +51,16 @@ class PValueRecord(Record):
     attainable: float = Field(ge=0, le=1)
     n: int
     method: str
+
+    @classmethod
+    def of(cls, p: PValue) -> PValueRecord:
+        return cls(**{name: getattr(p, name) for name in PValue.__slots__})
+
+    @classmethod
+    def corrected(cls, p: PValue, value: float, *, n_tests: int, over: str) -> PValueRecord:
+        """A p-value after a correction for ``n_tests`` tests, which ``over`` names."""
+        attainable = min(1.0, p.attainable * n_tests)
+        return cls(value=value, attainable=attainable, n=p.n, method=f"{p.method}; {over}")
 
 
 Cell = EstimateRecord | PValueRecord | float | int | str | bool | None

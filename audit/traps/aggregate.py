@@ -33,8 +33,10 @@ class Owner:
         n_traps: Planted traps, whatever their number of copies.
         auc: Of these traps against the owner's decoys, standardised inside each stratum.
         p_value: Permutation test over all of them.
-        p_holm: After Holm's correction over all owners.
-        verdict: By the rule of `audit.traps.detect.arms`.
+        p_holm: After Holm's correction over all owners, times the number of families.
+        n_tests: Tests that are counted for it: owners times families.
+        verdict: By the rule of `audit.traps.detect.arms`. A single owner's is not used: its traps are tested by the
+            arms already, and a second look at the same traps at the full alpha would find too much.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Owner:
     auc: Estimate
     p_value: PValue
     p_holm: float
+    n_tests: int
     verdict: str
 
 
@@ -51,17 +54,22 @@ class Document:
 
     Attributes:
         name: Document.
-        n_traps: Planted traps that have a copy in it.
+        traps: Rows of the planted traps that have a copy in it, ascending.
         n_copies: Copies of these traps, in this document or elsewhere.
         p_value: Permutation test over them.
         q_value: After Benjamini and Hochberg over all documents: for screening.
     """
 
     name: str
-    n_traps: int
+    traps: tuple[int, ...]
     n_copies: int
     p_value: PValue
     q_value: float
+
+
+def n_families(items: pd.DataFrame) -> int:
+    """How many families of tests decide: the arms and, where there are several owners, these (`detect.arms`)."""
+    return 1 if items.loc[items["arm"] == "member", "owner"].nunique() == 1 else 2
 
 
 def owners(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Owner]:
@@ -74,11 +82,11 @@ def owners(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Owner]:
     even = detect.standardised(items, plan.primary)
     decoy = (items["arm"] == "decoy").to_numpy()
     names = sorted(set(items.loc[~decoy, "owner"]))
-    tests = []
+    tests, families = [], n_families(items)
     for place, name in enumerate(names):
         inside = (items["owner"] == name).to_numpy()
         tests.append(_test(items, inside, plan, [plan.seed, 1, place], plan.n_draws))
-    corrected = holm([test.value for test in tests])
+    corrected = np.minimum(1.0, families * np.array(holm([test.value for test in tests])))
     found = []
     for name, test, p_holm in zip(names, tests, corrected, strict=True):
         inside = (items["owner"] == name).to_numpy()
@@ -91,6 +99,7 @@ def owners(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Owner]:
                 auc=auc,
                 p_value=test,
                 p_holm=float(p_holm),
+                n_tests=len(tests) * families,
                 verdict=detect.verdict(float(p_holm), auc, plan, enough=enough),
             )
         )
@@ -123,7 +132,7 @@ def documents(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Document]:
     n_rep = items["n_rep"].to_numpy()
     q_values = benjamini_hochberg([test.value for test in tests])
     found = [
-        Document(name, len(places), int(n_rep[places].sum()), test, float(q))
+        Document(name, tuple(places), int(n_rep[places].sum()), test, float(q))
         for (name, places), test, q in zip(sorted(holders.items()), tests, q_values, strict=True)
     ]
     return sorted(found, key=lambda one: (one.p_value.value, one.name))

@@ -77,7 +77,8 @@ class Arm:
         p_value: Arm test.
         by_score: Score -> the arm test's p-value adjusted for having looked at all scores (maximum statistic in the
             same re-dealings). Exploratory.
-        p_holm: ``p_value`` after Holm's correction over all arms, in (0, 1].
+        p_holm: ``p_value`` after Holm's correction over all arms, times the number of families, in (0, 1].
+        n_tests: Tests that are counted for it: arms times families.
         low_rank_share: Share of the arm's traps with a rank p-value of at most alpha; alpha is expected by chance.
         median_rank_p: Median rank p-value of the arm's traps; about 0.5 is expected by chance.
         n_discoveries: Traps of the arm that a Benjamini-Hochberg procedure at alpha over all traps singles out.
@@ -90,6 +91,7 @@ class Arm:
     p_value: PValue
     by_score: dict[str, PValue]
     p_holm: float
+    n_tests: int
     low_rank_share: Estimate
     median_rank_p: float
     median_exposure: float
@@ -165,8 +167,11 @@ def cells(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) ->
     return rows
 
 
-def arms(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) -> list[Arm]:
+def arms(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan, families: int = 1) -> list[Arm]:
     """The arm tests on the primary score, Holm-corrected, with the verdict of each.
+
+    ``families`` counts those whose tests can say "found": with several owners, arms and owners are two. Each is held
+    to alpha / families, so that of a model that saw nothing any finding says "found" in at most alpha of audits.
 
     The rule: "found" when Holm's p-value is at most alpha; "not found" when the upper bound of the AUC lies below
     ``plan.negligible_auc`` and every stratum has `LEAST_DECOYS` decoys; else "inconclusive".
@@ -193,7 +198,7 @@ def arms(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) -> 
         adjusted.append(
             stratified_permutation_max(tables, ~decoy[inside], strata[inside], n_draws=plan.n_draws, rng=all_rng)
         )
-    corrected = holm([test.value for test in tests])
+    corrected = np.minimum(1.0, families * np.array(holm([test.value for test in tests])))
     found = []
     for n, test, by_score, p_holm in zip(reps, tests, adjusted, corrected, strict=True):
         own = ~decoy & (n_rep == n)
@@ -206,6 +211,7 @@ def arms(items: pd.DataFrame, scores: Sequence[str], *, plan: DetectionPlan) -> 
                 p_value=test,
                 by_score=by_score,
                 p_holm=float(p_holm),
+                n_tests=len(tests) * families,
                 low_rank_share=replace(
                     wilson(int((ranks[own] <= plan.alpha).sum()), int(own.sum()), level=plan.level),
                     why="traps of a stratum share their decoys; the interval takes them as independent, so it is a "

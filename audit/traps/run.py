@@ -21,7 +21,7 @@ from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
 from . import detect
-from .aggregate import documents, owners
+from .aggregate import documents, n_families, owners
 from .config import DetectionPlan
 from .findings.section import make_section
 from .in_context import InContext, judged, pair_up, score_pairs
@@ -114,7 +114,7 @@ def audit_traps(
             items,
             scores,
             cells=detect.cells(items, scores, plan=plan),
-            arms=detect.arms(items, scores, plan=plan),
+            arms=detect.arms(items, scores, plan=plan, families=n_families(items)),
             blind=detect.blind(items, plan=plan),
             owners=owners(items, plan=plan),
             documents=documents(items, plan=plan),

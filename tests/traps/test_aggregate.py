@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, kstest
 
-from audit.traps.aggregate import documents, owners
+from audit.traps.aggregate import documents, n_families, owners
 from audit.traps.config import DetectionPlan
+from audit.traps.detect import arms
 from audit.traps.findings.groups import document_finding, owner_findings, tokens_finding
 
 PLAN = DetectionPlan(n_draws=999, primary="loss")
@@ -41,10 +42,10 @@ def test_the_owner_whose_traps_were_learnt_is_named_and_the_other_is_not() -> No
     ann, bob = owners(two_owners(np.random.default_rng(0), 1.5), plan=PLAN)
     assert (ann.name, ann.verdict, ann.n_traps) == ("Ann", "found", 20)
     assert (bob.name, bob.verdict) == ("Bob", "inconclusive")
-    assert ann.p_holm == pytest.approx(2 * ann.p_value.value)
+    assert ann.p_holm == pytest.approx(4 * ann.p_value.value)  # two owners, two families
     first, second = owner_findings([ann, bob], "how")
     assert (first.id, second.id) == ("traps.owner_1", "traps.owner_2")
-    assert first.p_values["holm"].attainable == pytest.approx(0.002)
+    assert first.p_values["holm"].attainable == pytest.approx(0.004)
 
 
 def test_one_owner_needs_no_correction_and_speaks_of_all_traps() -> None:
@@ -75,7 +76,7 @@ def test_screening_of_documents_names_few_by_chance_and_most_of_those_learnt() -
         assert [one.p_value.value for one in learnt] == sorted(one.p_value.value for one in learnt)
     assert by_chance <= binom.ppf(0.999, 20, 0.05)
     assert np.mean(named) > 7  # of ten
-    assert (learnt[0].n_traps, learnt[0].n_copies) == (2, 8)
+    assert (len(learnt[0].traps), learnt[0].n_copies) == (2, 8)
     assert document_finding(learnt, PLAN).claim.startswith("Of 20 documents with traps, ")
 
 
@@ -89,3 +90,18 @@ def test_traps_that_are_cut_otherwise_are_counted() -> None:
     assert tokens_finding(3, 20).claim == (
         "The model cuts 3 of 20 traps into another number of tokens than their generator did."
     )
+
+
+@pytest.mark.parametrize("n_owners", [1, 2])
+def test_an_audit_of_a_model_that_saw_nothing_says_found_anywhere_in_at_most_alpha(n_owners: int) -> None:
+    """Whatever may say "found" is looked at: numbers of copies, and owners where there are two; 200 audits."""
+    plan = replace(PLAN, n_draws=399)
+    wrong = 0
+    for seed in range(200):
+        items = two_owners(np.random.default_rng([11, seed]), 0.0)
+        items.loc[(items["arm"] == "member") & (items.index % 2 == 0), "n_rep"] = 16
+        items = items[items["owner"].isin(["Ann", "Bob"][:n_owners])].reset_index(drop=True)
+        found = arms(items, ["loss"], plan=plan, families=n_families(items))
+        of_owners = owner_findings(owners(items, plan=plan), "how")
+        wrong += any(one.verdict == "found" for one in [*found, *of_owners])
+    assert wrong <= binom.ppf(0.995, 200, 0.05)

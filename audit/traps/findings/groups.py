@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...runs.schema import Cell, Column, EstimateRecord, Finding, PValueRecord, Table
-from ...stats.estimate import PValue
 from ...text.numbers import fixed, p_number
 from ...text.safe import counted, quoted
 from ..aggregate import Document, Owner
@@ -24,15 +23,16 @@ def owner_findings(owners: Sequence[Owner], how_to_read: str) -> list[Finding]:
 def _of_owner(owner: Owner, place: int, n: int, how_to_read: str) -> Finding:
     value = "undefined" if owner.auc.value is None else fixed(owner.auc.value, 3)
     whose = "All planted traps together" if n == 1 else f"All planted traps of {quoted(owner.name)}"
-    corrected = "" if n == 1 else f", corrected for {n} owners,"
+    corrected = "" if n == 1 else f", corrected for {owner.n_tests} tests,"
+    remark = " Exploratory: the verdict rests on the numbers of copies." if n == 1 else ""
     return Finding(
         id="traps.all" if n == 1 else f"traps.owner_{place}",
         audit="traps",
         claim=f"{whose} ({owner.n_traps:,}, whatever their copies): AUC {value}, p{corrected} = "
-        f"{p_number(owner.p_holm)}.",
-        verdict=owner.verdict,  # type: ignore[arg-type]
+        f"{p_number(owner.p_holm)}.{remark}",
+        verdict="information" if n == 1 else owner.verdict,  # type: ignore[arg-type]
         estimates={"auc": EstimateRecord.of(owner.auc)},
-        p_values={"all": _p(owner.p_value)} | ({"holm": _holm(owner, n)} if n > 1 else {}),
+        p_values={"all": PValueRecord.of(owner.p_value)} | ({"holm": _holm(owner)} if n > 1 else {}),
         items=ITEMS,
         how_to_read=how_to_read,
     )
@@ -44,8 +44,8 @@ def owner_table(owners: Sequence[Owner]) -> Table:
             "owner": owner.name,
             "n": owner.n_traps,
             "auc": EstimateRecord.of(owner.auc),
-            "p": _p(owner.p_value),
-            "p_holm": _holm(owner, len(owners)),
+            "p": PValueRecord.of(owner.p_value),
+            "p_holm": _holm(owner),
             "verdict": owner.verdict,
         }
         for owner in owners
@@ -59,7 +59,11 @@ def owner_table(owners: Sequence[Owner]) -> Table:
             Column(key="n", label="Traps"),
             Column(key="auc", label="AUC"),
             Column(key="p", label="p", help="Re-dealing inside the owner's strata, one-sided."),
-            Column(key="p_holm", label="p, corrected", help="Holm over all owners."),
+            Column(
+                key="p_holm",
+                label="p, corrected",
+                help="Holm over all owners; with several, twice that, because the numbers of copies are tested too.",
+            ),
             Column(key="verdict", label="Verdict"),
         ),
         rows=tuple(rows),
@@ -68,13 +72,16 @@ def owner_table(owners: Sequence[Owner]) -> Table:
 
 def document_finding(documents: Sequence[Document], plan: DetectionPlan) -> Finding:
     """How many documents stand out."""
-    found = sum(document.q_value <= plan.alpha for document in documents)
+    named = [document for document in documents if document.q_value <= plan.alpha]
+    found = len(named)
+    n_traps = len({trap for document in named for trap in document.traps})
     return Finding(
         id="traps.documents",
         audit="traps",
         claim=(
             f"Of {counted(len(documents), 'document')} with traps, {found:,} {'stands' if found == 1 else 'stand'} out "
-            f"(Benjamini-Hochberg at {plan.alpha:g})."
+            f"(Benjamini-Hochberg at {plan.alpha:g})"
+            + (f", which rest on {counted(n_traps, 'trap')}." if found else ".")
         ),
         verdict="information",
         items=ITEMS,
@@ -90,9 +97,9 @@ def document_table(documents: Sequence[Document], plan: DetectionPlan) -> Table:
     rows: list[dict[str, Cell]] = [
         {
             "document": document.name,
-            "n": document.n_traps,
+            "n": len(document.traps),
             "copies": document.n_copies,
-            "p": _p(document.p_value),
+            "p": PValueRecord.of(document.p_value),
             "q": document.q_value,
         }
         for document in documents[:SHOWN]
@@ -113,21 +120,21 @@ def document_table(documents: Sequence[Document], plan: DetectionPlan) -> Table:
     )
 
 
-def context_finding(found: InContext, plan: DetectionPlan) -> Finding:
-    """What the pairs read in context say."""
+def context_finding(found: InContext) -> Finding:
+    """What the pairs read in context say; exploratory, because it is one more test of the same traps."""
     return Finding(
         id="traps.in_context",
         audit="traps",
         claim=(
             f"After up to {counted(found.n_tokens, 'token')} of the text before a copy, planted traps score above a "
-            f"decoy in the same place in {found.share.n} pairs with p = {p_number(found.p_value.value)}."
+            f"decoy in the same place in {found.share.n} pairs with p = {p_number(found.p_value.value)}. Exploratory."
         ),
-        verdict="found" if found.p_value.value <= plan.alpha else "inconclusive",
+        verdict="information",
         estimates={
             "share_higher": EstimateRecord.of(found.share),
             "share_higher_without_context": EstimateRecord.of(found.share_alone),
         },
-        p_values={"sign_test": _p(found.p_value)},
+        p_values={"sign_test": PValueRecord.of(found.p_value)},
         items="items/traps-in-context.parquet",
         how_to_read=(
             "Each planted trap is paired with a decoy of its stratum, both after the words that stood before one of "
@@ -173,14 +180,7 @@ def commitment_finding(commitments: Mapping[str, str]) -> Finding:
     )
 
 
-def _p(p: PValue) -> PValueRecord:
-    return PValueRecord(value=p.value, attainable=p.attainable, n=p.n, method=p.method)
-
-
-def _holm(owner: Owner, n: int) -> PValueRecord:
-    return PValueRecord(
-        value=owner.p_holm,
-        attainable=min(1.0, owner.p_value.attainable * n),
-        n=owner.p_value.n,
-        method=f"{owner.p_value.method}; Holm over {n} owners",
+def _holm(owner: Owner) -> PValueRecord:
+    return PValueRecord.corrected(
+        owner.p_value, owner.p_holm, n_tests=owner.n_tests, over=f"corrected for {owner.n_tests} tests"
     )

@@ -15,12 +15,13 @@ from ..power.needed import Detectable, detectable
 POWER = 0.9
 
 
-def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan) -> dict[int, Detectable]:
+def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, families: int) -> dict[int, Detectable]:
     """Number of copies -> what its arm could have shown; empty where alpha lies above the power asked for.
 
     Args:
         items: Traps: ``arm, n_rep, stratum``.
         plan: Error rate, re-draws and level.
+        families: As in `audit.traps.detect.arms`.
     """
     if plan.alpha >= POWER:
         return {}
@@ -28,7 +29,7 @@ def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan) -> dict[int, 
     arms = designs(rows)
     return {
         n_rep: detectable(
-            design, alpha=plan.alpha, arms=len(arms), n_draws=plan.n_draws, level=plan.level, powers=(POWER,)
+            design, alpha=plan.alpha, arms=len(arms) * families, n_draws=plan.n_draws, level=plan.level, powers=(POWER,)
         )
         for n_rep, design in arms.items()
     }

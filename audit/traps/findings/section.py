@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from ...membership.blind import excludes_half
 from ...membership.score_names import NAMES
 from ...runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, PValueRecord, Table, Verdict
-from ...stats.estimate import Estimate, PValue
 from ...text.numbers import fixed, p_number
 from .. import detect
-from ..aggregate import Document, Owner
+from ..aggregate import Document, Owner, n_families
 from ..config import DetectionPlan
 from ..detect import Arm, Blind
 from ..in_context import InContext
@@ -55,13 +55,13 @@ def make_section(
     n_members = int((items["arm"] == "member").sum())
     n_decoys = int((items["arm"] == "decoy").sum())
     primary = NAMES[plan.primary]
-    power = detectable_by_arm(items, plan=plan)
+    power = detectable_by_arm(items, plan=plan, families=n_families(items))
     findings = [
         _overall(arms, blind, plan),
         *(_of_arm(arm, plan) for arm in arms),
         *owner_findings(owners, f"{HOW_AUC} {HOW_P}"),
         *([document_finding(documents, plan)] if documents else []),
-        *([context_finding(in_context, plan)] if in_context else []),
+        *([context_finding(in_context)] if in_context else []),
         _controls(cells, plan),
         _blind(blind),
         *([power_finding(power)] if power else []),
@@ -116,7 +116,7 @@ def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
         least = min(arm.n_rep for arm in found)
         claim = (
             f"The model carries planted traps: the test is significant for {_list(arm.n_rep for arm in found)} copies "
-            f"(smallest {least}) after correction for {len(arms)} tests."
+            f"(smallest {least}) after correction for {arms[0].n_tests} tests."
         )
     elif all(arm.verdict == "not found" for arm in arms):
         verdict = "not found"
@@ -136,7 +136,7 @@ def _overall(arms: list[Arm], blind: Blind, plan: DetectionPlan) -> Finding:
         audit="traps",
         claim=claim,
         verdict=verdict,
-        p_values={f"copies_{arm.n_rep}_holm": _holm(arm, len(arms)) for arm in arms},
+        p_values={f"copies_{arm.n_rep}_holm": _holm(arm) for arm in arms},
         items=ITEMS,
         how_to_read=HOW_P,
     )
@@ -165,11 +165,11 @@ def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
         ),
         verdict=arm.verdict,  # type: ignore[arg-type]
         estimates={
-            "auc": _estimate(arm.auc),
-            "tpr_at_1pct_fpr": _estimate(arm.tpr.at_1pct_fpr),
-            "low_rank_share": _estimate(arm.low_rank_share),
+            "auc": EstimateRecord.of(arm.auc),
+            "tpr_at_1pct_fpr": EstimateRecord.of(arm.tpr.at_1pct_fpr),
+            "low_rank_share": EstimateRecord.of(arm.low_rank_share),
         },
-        p_values={"arm": _p(arm.p_value)},
+        p_values={"arm": PValueRecord.of(arm.p_value)},
         items=ITEMS,
         how_to_read=f"{HOW_AUC} {HOW_P}",
     )
@@ -177,14 +177,14 @@ def _of_arm(arm: Arm, plan: DetectionPlan) -> Finding:
 
 def _controls(cells: list[detect.Cell], plan: DetectionPlan) -> Finding:
     controls = [cell for cell in cells if cell.n_rep is None and cell.score == plan.primary]
-    outside = [cell for cell in controls if _leaves_out_half(cell.auc)]
+    outside = [cell for cell in controls if excludes_half(cell.auc)]
     state = "as they should" if not outside else f"but {len(outside)} of {len(controls)} intervals leave out 0.5"
     return Finding(
         id="traps.controls",
         audit="traps",
         claim=f"Decoys against decoys give an AUC near 0.5, {state}.",
         verdict="information",
-        estimates={f"auc_{_length_name(cell.length)}": _estimate(cell.auc) for cell in controls},
+        estimates={f"auc_{_length_name(cell.length)}": EstimateRecord.of(cell.auc) for cell in controls},
         items=ITEMS,
         how_to_read=(
             "One random half of the decoys is compared with the other; the model saw neither, so 0.5 must lie inside "
@@ -203,8 +203,8 @@ def _blind(blind: Blind) -> Finding:
         ),
         verdict="confounded" if blind.confounded else "information",
         estimates={
-            "bag_of_words_auc": _estimate(blind.bag_of_words),
-            "reference_only_auc": _estimate(blind.reference_only),
+            "bag_of_words_auc": EstimateRecord.of(blind.bag_of_words),
+            "reference_only_auc": EstimateRecord.of(blind.reference_only),
         },
         items=ITEMS,
         how_to_read=(
@@ -219,11 +219,11 @@ def _arm_table(arms: list[Arm]) -> Table:
         {
             "n_rep": arm.n_rep,
             "n": arm.low_rank_share.n,
-            "auc": _estimate(arm.auc),
-            "tpr": _estimate(arm.tpr.at_1pct_fpr),
-            "p": _p(arm.p_value),
-            "p_holm": _holm(arm, len(arms)),
-            "low_rank_share": _estimate(arm.low_rank_share),
+            "auc": EstimateRecord.of(arm.auc),
+            "tpr": EstimateRecord.of(arm.tpr.at_1pct_fpr),
+            "p": PValueRecord.of(arm.p_value),
+            "p_holm": _holm(arm),
+            "low_rank_share": EstimateRecord.of(arm.low_rank_share),
             "median_rank_p": arm.median_rank_p,
             "median_exposure": arm.median_exposure,
             "n_discoveries": arm.n_discoveries,
@@ -269,8 +269,8 @@ def _auc_table(cells: list[detect.Cell]) -> Table:
             "n_rep": "control" if cell.n_rep is None else cell.n_rep,
             "n_members": cell.n_members,
             "n_decoys": cell.n_decoys,
-            "auc": _estimate(cell.auc),
-            **{f"tpr_{name}": _estimate(tpr) for name, tpr in cell.tpr._asdict().items()},
+            "auc": EstimateRecord.of(cell.auc),
+            **{f"tpr_{name}": EstimateRecord.of(tpr) for name, tpr in cell.tpr._asdict().items()},
         }
         for cell in cells
     ]
@@ -306,29 +306,15 @@ def _score_table(arms: list[Arm], scores: Sequence[str]) -> Table:
             Column(key="n_rep", label="Copies"),
             *(Column(key=score, label=NAMES[score]) for score in scores),
         ),
-        rows=tuple({"n_rep": arm.n_rep, **{score: _p(arm.by_score[score]) for score in scores}} for arm in arms),
+        rows=tuple(
+            {"n_rep": arm.n_rep, **{score: PValueRecord.of(arm.by_score[score]) for score in scores}} for arm in arms
+        ),
     )
 
 
-def _estimate(estimate: Estimate) -> EstimateRecord:
-    return EstimateRecord.of(estimate)
-
-
-def _p(p: PValue) -> PValueRecord:
-    return PValueRecord(value=p.value, attainable=p.attainable, n=p.n, method=p.method)
-
-
-def _holm(arm: Arm, n_tests: int) -> PValueRecord:
-    return PValueRecord(
-        value=arm.p_holm,
-        attainable=min(1.0, arm.p_value.attainable * n_tests),
-        n=arm.p_value.n,
-        method=f"{arm.p_value.method}; Holm over {n_tests} tests",
-    )
-
-
-def _leaves_out_half(estimate: Estimate) -> bool:
-    return estimate.low is not None and estimate.high is not None and not estimate.low <= 0.5 <= estimate.high
+def _holm(arm: Arm) -> PValueRecord:
+    over = f"Holm over {arm.n_tests} tests"
+    return PValueRecord.corrected(arm.p_value, arm.p_holm, n_tests=arm.n_tests, over=over)
 
 
 def _length_name(length: int | None) -> str:
