@@ -66,13 +66,14 @@ def why_and_remedy(error: OSError) -> tuple[str, str]:
 
 
 @contextmanager
-def atomic_writer(path: str | Path) -> Iterator[IO[bytes]]:
+def atomic_writer(path: str | Path, *, secret: bool = False) -> Iterator[IO[bytes]]:
     """A binary stream whose content takes the place of ``path`` when the block ends without an exception.
 
-    A symbolic link is followed. The new file gets the permissions that the umask gives.
+    A symbolic link is followed. The new file gets the permissions that the umask gives, or is secret.
 
     Args:
         path: File to write; its folder exists.
+        secret: Whether the file can be read by its owner alone (mode 0600), from its first byte on.
 
     Raises:
         StorageError: Disk full, no permission, no folder, or ``path`` is a folder, device or pipe.
@@ -83,7 +84,7 @@ def atomic_writer(path: str | Path) -> Iterator[IO[bytes]]:
     with storage_errors(path, kept=kept):
         _refuse_special(target)
         temporary = target.parent / f".palimpsest-{os.getpid()}-{secrets.token_hex(8)}.tmp"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if secret else 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
 from .rows import BadLine, Row, nul_problem, open_stream, read_lines
+from .sources import LeftOut, list_folder
 
 Unit = Literal["file", "line", "paragraph"]
 EXTENSIONS = (".txt", ".txt.gz")
 
 
-def text_files(folder: Path) -> list[Path]:
-    """Every .txt and .txt.gz under ``folder``, at any depth, in order of path; hidden ones are left out.
-
-    Links to folders are not followed.
+def text_files(folder: Path) -> tuple[list[Path], LeftOut]:
+    """Every .txt and .txt.gz under ``folder``, and what is left out there; see `list_folder`.
 
     Raises:
         InputError: There is none, or a folder cannot be read.
     """
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"could not read the folder {error.filename}: {error.strerror}. Check its permissions.")
-
-    found, others = [], set()
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(EXTENSIONS):
-                found.append(Path(parent) / name)
-            else:
-                others.add(Path(name).suffix or name)
+    found, left_out = list_folder(folder, lambda name: name.lower().endswith(EXTENSIONS))
     if not found:
-        held = f"it holds files named *{', *'.join(sorted(others)[:5])}" if others else "it holds no files"
+        suffixes = sorted({Path(name).suffix or Path(name).name for name in left_out.others})
+        held = f"it holds files named *{', *'.join(suffixes[:5])}" if suffixes else "it holds no files"
         raise InputError(
             f"{folder} is a folder without .txt files: {held}. Give a folder of .txt files, or the path of one file."
         )
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return found, left_out
 
 
 def text_rows(path: Path, *, name: str | None, field: str, unit: Unit) -> Iterator[Row | BadLine]:

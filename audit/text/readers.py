@@ -20,7 +20,7 @@ from .plain_files import EXTENSIONS as TEXT_EXTENSIONS
 from .plain_files import Unit, text_files, text_rows
 from .rows import BadLine, Row, json_rows, jsonl_rows, parquet_rows, require_field
 from .safe import printable, quoted
-from .sources import hash_of_files, require_exists, states
+from .sources import NOTHING, LeftOut, hash_of_files, require_exists, states
 
 KNOWN: Final = ".jsonl, .json, .csv, .tsv, .txt (each also with .gz), .parquet, a folder of .txt, hf:owner/name"
 _NAMED = 5  # bad lines that a message names; the rest are counted
@@ -49,6 +49,7 @@ class TextTable:
             texts that can be read, in order of path; of a dataset, of the JSON lines ``["id", "text"]`` of the texts
             read.
         names: What a message calls each text: its identifier, or where it stands ("line 3") when it has none.
+        left_out: What of a folder was not read.
     """
 
     ids: tuple[str, ...]
@@ -57,6 +58,7 @@ class TextTable:
     source: str
     sha256: str
     names: tuple[str, ...]
+    left_out: LeftOut = NOTHING
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -110,7 +112,7 @@ def read_texts(
         )
     path = Path(source)
     require_exists(path)
-    files = text_files(path) if path.is_dir() else [path]
+    files, left_out = text_files(path) if path.is_dir() else ([path], NOTHING)
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path} is empty. Give a file with at least one text.")
     reader = _reader(path, files, field, id_field, unit)
@@ -118,14 +120,16 @@ def read_texts(
     good, bad = _collect(reader(), name, field, id_field, skip_bad_lines, limit)
     if states(files) != before:
         raise DataError(f"{path} changed while it was read. Read it again when nothing writes to it.")
-    return _table(good, bad, name, digest)
+    return _table(good, bad, name, digest, left_out)
 
 
-def _table(good: list[_Good], bad: list[BadLine], source: str, sha256: str | None) -> TextTable:
+def _table(
+    good: list[_Good], bad: list[BadLine], source: str, sha256: str | None, left_out: LeftOut = NOTHING
+) -> TextTable:
     ids = tuple(row.label if row.identifier is None else row.identifier for row in good)
     texts = tuple(row.text for row in good)
     names = tuple(row.place if row.identifier is None else row.identifier for row in good)
-    return TextTable(ids, texts, tuple(bad), source, sha256 or _hash_of_texts(ids, texts), names)
+    return TextTable(ids, texts, tuple(bad), source, sha256 or _hash_of_texts(ids, texts), names, left_out)
 
 
 def _reader(

@@ -1,13 +1,71 @@
-"""Paths that hold texts: are they there, what is their hash, did they change meanwhile."""
+"""Paths that hold texts: are they there, what lies in a folder, what is their hash, did they change meanwhile."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ..errors import InputError
-from .safe import did_you_mean, quoted
+from .safe import did_you_mean, printable, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What of a folder was not read: files of ``others`` kinds, ``hidden`` files and folders, ``links`` to folders."""
+
+    others: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+    @classmethod
+    def under(
+        cls, folder: Path, *, others: Iterable[str] = (), hidden: Iterable[str] = (), links: Iterable[str] = ()
+    ) -> LeftOut:
+        """From paths inside ``folder``; as they would be typed, in order."""
+        paths = (tuple(printable(folder / name) for name in sorted(names)) for names in (others, hidden, links))
+        return cls(*paths)
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.others + other.others, self.hidden + other.hidden, self.links + other.links)
+
+
+NOTHING: Final = LeftOut()
+
+
+def list_folder(folder: Path, is_read: Callable[[str], bool]) -> tuple[list[Path], LeftOut]:
+    """The files at any depth whose name ``is_read`` takes, in order of path, and what is left out.
+
+    Hidden files and folders are left out, and links to folders are not followed.
+
+    Raises:
+        InputError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"could not read the folder {error.filename}: {error.strerror}. Check its permissions.")
+
+    taken: list[str] = []
+    others: list[str] = []
+    hidden: list[str] = []
+    links: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        for name in (*folders, *files):
+            if name.startswith("."):
+                hidden.append((Path(parent) / name).relative_to(folder).as_posix())
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (path := Path(parent) / name).is_symlink():
+                links.append(path.relative_to(folder).as_posix())
+        for name in files:
+            if not name.startswith("."):
+                inside = (Path(parent) / name).relative_to(folder).as_posix()
+                (taken if is_read(name) else others).append(inside)
+    found = [folder / inside for inside in sorted(taken)]
+    return found, LeftOut.under(folder, others=others, hidden=hidden, links=links)
 
 
 def require_exists(path: Path) -> None:

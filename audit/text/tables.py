@@ -54,13 +54,13 @@ def write_table(path: str | Path, table: pa.Table) -> None:
     writer(path, table)
 
 
-def write_parquet(path: str | Path, table: pa.Table) -> None:
-    """Writes ``table`` atomically as parquet, with a checksum on each page.
+def write_parquet(path: str | Path, table: pa.Table, *, secret: bool = False) -> None:
+    """Writes ``table`` atomically as parquet, with a checksum on each page; ``secret`` as in `atomic_writer`.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    with atomic_writer(path) as stream:
+    with atomic_writer(path, secret=secret) as stream:
         pq.write_table(table, stream, write_page_checksum=True)
 
 

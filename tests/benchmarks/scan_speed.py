@@ -27,7 +27,7 @@ from rapidfuzz import fuzz
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from audit.text.rows import jsonl_rows
-from audit.traps.scan.shards import Unit, plan_units
+from audit.traps.scan.shards import Unit, plan_corpus
 from audit.traps.scan.units import Scanner, ScanPlan
 
 SIZES = (100, 1_000, 6_000)  # traps
@@ -104,13 +104,13 @@ def exact(folder: Path, traps: list[str], texts: list[str], planted: int) -> Non
     scanner = Scanner(plan)
     speeds = {}
     for format_ in ("jsonl", "txt", "parquet"):
-        units = plan_units(sorted(folder.glob(f"c*.{format_}")))
+        units = plan_corpus(sorted(folder.glob(f"c*.{format_}"))).units
         speeds[format_], n_found = rate(lambda units=units: scan_all(scanner, units), size_of(units), 2)  # type: ignore[misc]
         assert n_found == planted, (format_, n_found, planted)
         report("palimpsest, exact", format_, len(traps), speeds[format_], speeds[format_])
     ours = speeds["jsonl"]
     loose = Scanner(ScanPlan(plan.trap_ids, plan.trap_texts, loose=True))
-    units = plan_units([folder / "c.jsonl"])[:3]
+    units = plan_corpus([folder / "c.jsonl"]).units[:3]
     report("palimpsest, --loose", "jsonl", len(traps), rate(lambda: scan_all(loose, units), size_of(units))[0], ours)
     part = folder / "part.jsonl"
     with (folder / "c.jsonl").open("rb") as stream:
@@ -142,7 +142,7 @@ def fuzzy(folder: Path, traps: list[str], texts: list[str], tokenizer: str) -> N
     """The first 16 MB of JSON lines, or 64 MB where it is fast, and partial_ratio on a few texts."""
     ids = tuple(map(str, range(len(traps))))
     scanner = Scanner(ScanPlan(ids, tuple(traps), max_distance=DISTANCE, tokenizer=tokenizer))
-    units = plan_units([folder / "c.jsonl"])[:1]
+    units = plan_corpus([folder / "c.jsonl"]).units[:1]
     ours, n_found = rate(lambda: scan_all(scanner, units), size_of(units))
     exact_ = sum(hit.kind == "exact" for hit in Scanner(ScanPlan(ids, tuple(traps))).scan(units[0]).hits)
     assert n_found >= exact_ > 0

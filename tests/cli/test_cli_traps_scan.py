@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import audit.traps.scan.shards
+from audit.traps.scan.store import ScanStore
 from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
 
@@ -143,6 +144,75 @@ def test_an_earlier_attempt_is_gone_on_with_or_thrown_away(
         facts = json.loads(call(*scan, name, *flags).out)
         assert facts["n_scanned"] == (n_scanned or facts["n_bytes"])
     assert Path("h1.jsonl").read_bytes() == Path("h2.jsonl").read_bytes()
+
+
+def test_what_of_a_folder_is_not_scanned_is_told_and_listed(call: Call, traps: list[dict[str, Any]]) -> None:
+    decoy = next(trap for trap in traps if trap["arm"] == "decoy")
+    for name in ("a.md", "b.html", "c.pdf", "d.pdf", "e", "f\n.zip", "g.zip", "h.zip", ".i.txt", ".j/k.txt"):
+        Path("corpus", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("corpus", name).write_text(f"<p>{decoy['text']}</p>" if name in ("a.md", "b.html") else "x")
+    Path("corpus/l").symlink_to(Path("corpus/.j").absolute())
+    code, out, err = call("traps", "scan", "L.json", "corpus", "--quiet", "--json")
+    assert code == 0
+    lines = err.splitlines()
+    assert lines[:3] == [
+        "note: 6 paths left out, of a kind that is not read here (3 .zip, 2 .pdf, 1 without an extension): "
+        "corpus/c.pdf, corpus/d.pdf, corpus/e, corpus/f .zip, corpus/g.zip and 1 more",
+        "note: 2 paths left out, hidden: corpus/.i.txt, corpus/.j",
+        "note: 1 path left out, a link to a folder: corpus/l",
+    ]
+    assert lines[3].startswith("WARNING: 1 decoy LEAKED")
+    facts = json.loads(out)
+    assert facts["leaks"][0]["copies"] == facts["n_texts"] == 2
+    assert facts["left_out"] == {
+        "others": [f"corpus/{name}" for name in ("c.pdf", "d.pdf", "e", "f\n.zip", "g.zip", "h.zip")],
+        "hidden": ["corpus/.i.txt", "corpus/.j"],
+        "links": ["corpus/l"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "then"),
+    [
+        ([], "nothing was kept. With --out, what is finished is kept, and the same command goes on from there."),
+        (["--out", "h.jsonl"], "what was finished is kept in h.jsonl.parts, and the same command goes on from there."),
+    ],
+)
+def test_an_interrupted_scan_tells_what_it_kept(
+    call: Call, traps: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, flags: list[str], then: str
+) -> None:
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)
+    write([FILLER], "d.jsonl")
+    write_unit = ScanStore.write
+
+    def interrupt(store: ScanStore, *unit: Any) -> None:
+        write_unit(store, *unit)
+        raise KeyboardInterrupt
+
+    scan = ["traps", "scan", "L.json", "c.jsonl", "d.jsonl", "--quiet", "--workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ScanStore, "write", interrupt)
+        code, out, err = call(*scan, *flags)
+    assert (code, out, err) == (3, "", f"palimpsest: interrupted; {then}\n")
+    facts = json.loads(call(*scan, *flags, "--json").out)
+    assert facts["n_scanned"] == (Path("d.jsonl").stat().st_size if flags else facts["n_bytes"])
+
+
+def test_the_parts_of_another_ledgers_scan_are_kept_until_they_are_thrown_away(
+    call: Call, refused: Refused, traps: list[dict[str, Any]]
+) -> None:
+    assert call("traps", "generate", *MARKS, "--out", "M.json", "--seed", "2").code == 0
+    content = Path("c.jsonl").read_text()
+    Path("c.jsonl").write_text(content + "{\n")
+    refused("traps", "scan", "L.json", "c.jsonl", "--quiet", "--out", "h.jsonl")
+    Path("c.jsonl").write_text(content)
+    ours, theirs = (
+        json.loads(call("traps", "commit", name, "--json").out)["commitment"] for name in ("M.json", "L.json")
+    )
+    err = refused("traps", "scan", "M.json", "c.jsonl", "--quiet", "--out", "h.jsonl")
+    assert f"- commitment of the ledger: '{theirs}', here '{ours}'\n" in err
+    assert call("traps", "scan", "M.json", "c.jsonl", "--quiet", "--out", "h.jsonl", "--no-resume").code == 0
+    assert Path("h.jsonl").read_text() == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import random
 import string
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import audit.traps.survival.documents
 import audit.traps.survival.survival
 from audit.text.tables import read_parquet
 from tests.cli.conftest import Call
@@ -154,6 +157,96 @@ def test_perplexity_needs_a_model_and_a_percentile(call: Call, traps: list[dict[
     assert "no sourced measurement" in stage["source"]
     code, out, _ = call(*SIMULATE, *flags)
     assert [one["stage"] for one in json.loads(out)["stages"]] == ["exact", "minhash", "repetition", "perplexity"]
+
+
+def mixed(traps: list[dict[str, Any]]) -> None:
+    """The four documents, each in a format of its own, in the folder ``in``; the text of one has a sign to escape."""
+    texts = [json.loads(line)["text"] for line in Path("docs.jsonl").read_text().splitlines()]
+    Path("in/deep").mkdir(parents=True)
+    write("in/a.jsonl", texts[:1])
+    Path("in/b.md").write_text(texts[1])
+    Path("in/deep/c.html").write_text(f"<p>{texts[2].replace(' ', ' &amp; ', 1)}</p>")
+    Path("in/d.txt").write_text(texts[3])
+
+
+def test_a_mixed_folder_is_read_as_it_was_planted(call: Call, traps: list[dict[str, Any]]) -> None:
+    mixed(traps)
+    with Path("in/a.jsonl").open("a") as stream:
+        stream.write('{"text": null}\n{"text": " "}\n')
+    Path("in/e.pdf").write_text("x")
+    Path("in/.f.txt").write_text("x")
+    code, out, err = call("traps", "simulate", "L.json", "in", "--quiet", "--json")
+    assert code == 0
+    assert err.splitlines() == [
+        "note: 1 path left out, of a kind that is not read here (1 .pdf): in/e.pdf",
+        "note: 1 path left out, hidden: in/.f.txt",
+        "note: 2 records without a text left out.",
+        "note: the filters saw the source of 1 HTML file, tags and all. A pipeline takes the text out first, which is "
+        "not simulated: hidden copies may be lost there.",
+    ]
+    record = json.loads(out)
+    names = ["a.jsonl", "b.md", "d.txt", "deep/c.html"]
+    lines = "".join(f"{hashlib.sha256(Path('in', name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    assert record["documents"] == {
+        "source": "in",
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "n": 4,
+        "n_without_text": 2,
+        "left_out": {"others": ["in/e.pdf"], "hidden": ["in/.f.txt"], "links": []},
+    }
+    copies = {trap["trap_id"]: trap["copies"][0]["exact"] for trap in record["traps"]}
+    assert copies == {member(traps, 1)["id"]: 1, member(traps, 3)["id"]: 3}
+
+
+def test_what_inject_wrote_is_read_whatever_the_format(call: Call, traps: list[dict[str, Any]]) -> None:
+    Path("in").mkdir()
+    for seed, name in enumerate(("a.txt", "b.md", "c.html", "d.tsv")):
+        text = prose(seed, 300)
+        Path("in", name).write_text(f"id\ttext\n{seed}\t{text}\n" if name == "d.tsv" else f"{text}\n")
+    inject = ["--placement", "scattered", "--html", "hidden", "--out", "out", "--placements", "P.json", "--quiet"]
+    assert call("traps", "inject", "L.json", "in", *inject).code == 0
+    record = json.loads(call("traps", "simulate", "L.json", "out", "--quiet", "--json").out)
+    assert [trap["copies"][0]["exact"] for trap in record["traps"]] == [
+        trap["n_rep"] for trap in traps if trap["n_rep"]
+    ]
+    assert record["decoys_in_documents"] == 0
+
+
+@pytest.mark.parametrize("name", ["docs.jsonl.gz", "docs.json", "in", "docs.csv", "docs.md"])
+def test_other_documents_are_read_too(call: Call, traps: list[dict[str, Any]], name: str) -> None:
+    """What is not planted in: packed, .json, a folder with packed .txt; and single files that are."""
+    rows = [json.loads(line) for line in Path("docs.jsonl").read_text().splitlines()]
+    texts = [row["text"] for row in rows]
+    Path("in").mkdir()
+    Path("in/a.txt").write_text(texts[0])
+    Path("in/b.TXT.gz").write_bytes(gzip.compress("\n".join(texts[1:]).encode()))
+    Path("in/c.md").write_text("x")
+    Path("docs.jsonl.gz").write_bytes(gzip.compress(Path("docs.jsonl").read_bytes()))
+    Path("docs.json").write_text(json.dumps(rows))
+    Path("docs.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    Path("docs.md").write_text("\n\n".join(texts))
+    code, out, err = call("traps", "simulate", "L.json", name, "--quiet", "--json")
+    assert code == 0
+    copies = {trap["trap_id"]: trap["copies"][0]["exact"] for trap in json.loads(out)["traps"]}
+    assert copies == {member(traps, 1)["id"]: 1, member(traps, 3)["id"]: 3}
+    told = "note: 1 path left out, of a kind that is not read here (1 .md): in/c.md\n"
+    assert err == (told if name == "in" else "")
+
+
+def test_documents_that_change_while_they_are_read_are_refused(
+    refused: Refused, traps: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter([1, 2])
+    monkeypatch.setattr(audit.traps.survival.documents, "states", lambda _: next(states))
+    assert "docs.jsonl changed while it was read." in refused(*SIMULATE)
+
+
+def test_documents_without_a_text_are_refused(refused: Refused, traps: list[dict[str, Any]]) -> None:
+    Path("docs.jsonl").write_text('{"text": null}\n')
+    assert "docs.jsonl holds no text. Give the planted documents." in refused(*SIMULATE)
+    Path("in").mkdir()
+    Path("in/a.pdf").write_text("x")
+    assert "in holds no file" in refused("traps", "simulate", "L.json", "in", "--quiet")
 
 
 @pytest.mark.parametrize(

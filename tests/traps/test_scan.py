@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +32,9 @@ from audit.traps.scan import tokens as scan_tokens
 from audit.traps.scan import units as scan_units
 from audit.traps.scan.counts import ScanResult
 from audit.traps.scan.scan import plan_of, scan, units_folder
-from audit.traps.scan.shards import plan_units
+from audit.traps.scan.shards import plan_corpus
 from audit.traps.words import WordList, random_words
+from tests.traps.planting import LEDGER, planted, planting
 
 ROOT = Path(__file__).parents[2]
 WORDS = WordList(tuple(f"{a}{b}{c}é" for a in "bdfgkm" for b in "aeiou" for c in "lmnrst"), "ab" * 32)
@@ -81,7 +84,7 @@ def hits(path: Path) -> list[dict[str, object]]:
 
 def run(ledger: Ledger, corpus: Path, out: Path | None = None, **how: object) -> ScanResult:
     workers = int(str(how.pop("workers", 1)))
-    return scan(ledger, plan_units([corpus]), plan_of(ledger, **how), workers=workers, out=out)
+    return scan(ledger, plan_corpus([corpus]), plan_of(ledger, **how), workers=workers, out=out)
 
 
 def test_every_planted_copy_is_counted_and_no_decoy(tmp_path: Path, ledger: Ledger) -> None:
@@ -229,7 +232,7 @@ def slow(stage, done, total):
     print(done, flush=True)
     time.sleep(60 if done else 0)
 def main():
-    scan(ledger, scan_shards.plan_units([Path("c")]), plan_of(ledger), workers=int(sys.argv[1]), out=Path("h.jsonl"),
+    scan(ledger, scan_shards.plan_corpus([Path("c")]), plan_of(ledger), workers=int(sys.argv[1]), out=Path("h.jsonl"),
          progress=slow)
 if __name__ == "__main__":
     main()
@@ -323,15 +326,102 @@ def test_a_corpus_without_texts_is_no_answer(tmp_path: Path, ledger: Ledger) -> 
         run(ledger, tmp_path / "a.jsonl")
 
 
-def test_units_of_another_plan_are_not_taken_for_this_ones(tmp_path: Path, ledger: Ledger) -> None:
+@pytest.fixture
+def cut_off(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The corpus c, and h.jsonl.parts of a scan that did not finish its last shard, which is sound now."""
+    monkeypatch.setattr(audit.traps.scan.shards, "_TOGETHER", 1)
     corpus = write(tmp_path / "c", documents(ledger))
-    out = tmp_path / "h.jsonl"
     (corpus / "s3.jsonl").write_text("{\n")
     with pytest.raises(DataError):
-        run(ledger, corpus, out)
-    (corpus / "s3.jsonl").unlink()
-    result = run(ledger, corpus, out, loose=True)
+        run(ledger, corpus, tmp_path / "h.jsonl")
+    (corpus / "s3.jsonl").write_text('{"text": "x"}\n')
+    return corpus
+
+
+def test_what_another_scan_finished_is_not_thrown_away_unasked(tmp_path: Path, ledger: Ledger, cut_off: Path) -> None:
+    out = tmp_path / "h.jsonl"
+    kept = sorted(units_folder(out).iterdir())
+    traps = assign(random_words(WORDS.words, DESIGN, seed=12).candidates, DESIGN, seed=12)
+    other = make_ledger(traps, design=DESIGN, plan=DetectionPlan(primary="loss"), seed=12, drawn_with=WORDS)
+    elsewhere = write(tmp_path / "d", documents(ledger))
+    refused = [
+        (other, cut_off, {}, f"- commitment of the ledger: '{ledger.commitment()}', here '{other.commitment()}'\n"),
+        (ledger, cut_off, {"loose": True}, "- --loose: False, here True\n"),
+        (ledger, cut_off, {"id_field": "id"}, "- --id-field: none, here 'id'\n"),
+        (ledger, elsewhere, {}, f"- the corpus: ['{cut_off}'], here ['{elsewhere}']\n"),
+        (ledger, cut_off / "s0.jsonl", {}, f"- the corpus: ['{cut_off}'], here ['{cut_off}/s0.jsonl']\n"),
+    ]
+    for whose, corpus, how, difference in refused:
+        with pytest.raises(InputError) as error:
+            run(whose, corpus, out, **how)
+        assert str(error.value).startswith(f"{out}.parts holds what another scan finished:\n- ")
+        assert difference in str(error.value)
+        assert str(error.value).count("\n- ") == 1
+        assert "another --out, or throw the old away with --no-resume" in str(error.value)
+        assert sorted(units_folder(out).iterdir()) == kept
+    result = scan(other, plan_corpus([cut_off]), plan_of(other), out=out, restart=True)
     assert result.n_scanned == result.n_bytes
+    assert not units_folder(out).exists()
+
+
+def test_the_same_scan_goes_on_with_more_files_and_with_bad_ones_left_out(
+    tmp_path: Path, ledger: Ledger, cut_off: Path
+) -> None:
+    out = tmp_path / "h.jsonl"
+    (cut_off / "s3.jsonl").write_text("{\n")
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"text": "xyz"}\n')
+    result = scan(ledger, plan_corpus([cut_off, more]), plan_of(ledger, skip_bad=True), out=out)
+    assert result.n_scanned == more.stat().st_size + (cut_off / "s3.jsonl").stat().st_size
+    assert (result.n_bad, len(hits(out))) == (1, 48)
+
+
+@pytest.mark.parametrize("mark", ["{", "[]", '{"asked": [], "corpus": []}', "{}"])
+def test_units_whose_mark_is_damaged_are_not_thrown_away_either(
+    tmp_path: Path, ledger: Ledger, cut_off: Path, mark: str
+) -> None:
+    out = tmp_path / "h.jsonl"
+    (units_folder(out) / "palimpsest-scan.json").write_text(mark)
+    with pytest.raises(InputError, match=r"of what it was cannot be told: .*palimpsest-scan.json is damaged"):
+        run(ledger, cut_off, out)
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.html", "a.txt", "a.jsonl", "a.csv"])
+@pytest.mark.parametrize("mode", ["visible", "hidden"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_planted_is_found_in_every_format(tmp_path: Path, name: str, mode: str, packed: bool) -> None:
+    """Traps with every sign that a format escapes; of HTML also those in hidden elements."""
+    words = "the cat sat on the mat and ran over the hill again"
+    source = tmp_path / name
+    rows = {"a.html": f"<!-- & --><h1>The</h1><p>{words}</p>", "a.jsonl": json.dumps({"text": words})}
+    source.write_text(rows.get(name, f"text\n{words}\n"), encoding="utf-8")
+    done = planted(source, planting(html=mode))
+    corpus = done.out
+    if packed:
+        corpus = tmp_path / f"packed-{name}.gz"
+        corpus.write_bytes(gzip.compress(done.out.read_bytes()))
+    run(LEDGER, corpus, tmp_path / "h.jsonl")
+    found = Counter(str(row["trap_id"]) for row in hits(tmp_path / "h.jsonl"))
+    assert found == {trap.id: 2 for trap in LEDGER.traps if trap.arm == "member"}
+
+
+def test_a_decoy_anywhere_in_a_page_is_found_at_its_place_in_the_resolved_source(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    one, other, third = [trap for trap in ledger.traps if trap.arm == "decoy"][:3]
+    letters = other.text.encode("ascii", "xmlcharrefreplace").decode()
+    broken = third.text.replace(" ", " <b>", 1)
+    source = f'<meta content="&lt;{one.text}">&amp;<!-- {letters} --><p>{broken}</b></p>'
+    (tmp_path / "a.html").write_text(source, encoding="utf-8")
+    result = run(ledger, tmp_path / "a.html", tmp_path / "h.jsonl")
+    rows = hits(tmp_path / "h.jsonl")
+    assert [(row["trap_id"], row["document"]) for row in rows] == [
+        (one.id, str(tmp_path / "a.html")),
+        (other.id, str(tmp_path / "a.html")),
+    ]
+    for row, trap in zip(rows, (one, other), strict=True):
+        assert html.unescape(source)[row["start"] : row["end"]] == trap.text  # type: ignore[misc]
+    assert [leak.trap_id for leak in result.leaks] == [one.id, other.id]
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
@@ -379,7 +469,7 @@ def test_half_of_a_surrogate_pair_stops_nothing(tmp_path: Path, ledger: Ledger, 
 def test_a_plan_finds_the_same_whatever_else_is_looked_for(tmp_path: Path, ledger: Ledger) -> None:
     """One trap alone against all together: hits of one trap do not depend on the others."""
     corpus = write(tmp_path / "c", documents(ledger))
-    (unit,) = plan_units([corpus])
+    (unit,) = plan_corpus([corpus]).units
     plan = plan_of(ledger)
     together = scan_units.Scanner(plan).scan(unit).hits
     for place, trap in enumerate(ledger.traps):

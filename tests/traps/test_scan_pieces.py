@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import audit.traps.scan.pieces
 import audit.traps.scan.shards
 from audit.errors import DataError, InputError
 from audit.traps.scan.pieces import Piece, Reading, pieces
-from audit.traps.scan.shards import Part, plan_units
+from audit.traps.scan.shards import Part, plan_corpus
 from audit.traps.scan.units import Scanner, ScanPlan
 
 PATIENT = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -24,7 +26,7 @@ Corpus = Callable[..., Path]
 
 
 def parts_of(*corpus: Path) -> list[Part]:
-    return [part for unit in plan_units(corpus) for part in unit]
+    return [part for unit in plan_corpus(corpus).units for part in unit]
 
 
 def read(part: Part, *, overlap: int = 3, **options: str) -> tuple[list[Piece], Reading]:
@@ -128,7 +130,7 @@ def test_a_trap_is_found_however_json_spells_it(tmp_path: Path, data: st.DataObj
     lines = path.read_text(encoding="utf-8").splitlines()
     expected = {number for number, line in enumerate(lines, start=1) if trap in json.loads(line)["text"]}
     # A text of white space alone is passed over as blank, so a trap of white space alone is not looked for here.
-    record = Scanner(ScanPlan(("t",), (trap,))).scan(plan_units([path])[0])
+    record = Scanner(ScanPlan(("t",), (trap,))).scan(plan_corpus([path]).units[0])
     assert {hit.line for hit in record.hits} == (expected if trap.strip() else {hit.line for hit in record.hits})
 
 
@@ -142,7 +144,7 @@ def test_every_format_gives_the_same_texts(tmp_path: Path) -> None:
     for name in ("a.jsonl", "a.json", "a.csv", "a.tsv"):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     (tmp_path / ".hidden.jsonl").write_text("not json")
-    (tmp_path / "notes.md").write_text("not a corpus")
+    (tmp_path / "notes.rst").write_text("not a corpus")
     parts = parts_of(tmp_path)
     assert len(parts) == 9
     for part in parts:
@@ -150,6 +152,53 @@ def test_every_format_gives_the_same_texts(tmp_path: Path) -> None:
         assert [(piece.identifier, piece.text) for piece in found] == list(
             zip(frame["id"], frame["text"], strict=True)
         ), part.shard
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.markdown", "a.html", "a.HTM"])
+def test_a_file_that_is_one_text_is_read_packed_or_not(tmp_path: Path, name: str) -> None:
+    """Markdown as it stands, HTML with its references resolved."""
+    source = "\ufeff<p title='a &amp; b'>one\r\n*two* &#233;<!-- &lt;"
+    (tmp_path / name).write_bytes(source.encode())
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(source.encode()))
+    expected = "<p title='a &amp; b'>one\n*two* &#233;<!-- &lt;"
+    if "htm" in name.lower():
+        expected = "<p title='a & b'>one\n*two* é<!-- <"
+    for part in parts_of(tmp_path):
+        found, reading = read(part)
+        assert found == [Piece(1, None, expected, 0, True)]
+        assert reading.n_texts == 1
+
+
+@pytest.mark.usefixtures("small_pieces")
+@PATIENT
+@given(text=st.text(alphabet="ab&;é🦊", max_size=40), overlap=st.integers(0, 9))
+def test_pieces_of_a_page_are_its_resolved_source(tmp_path: Path, text: str, overlap: int) -> None:
+    """Whatever cut falls into a reference."""
+    path = tmp_path / "a.html"
+    path.write_text(html.escape(text).encode("ascii", "xmlcharrefreplace").decode())
+    assert joined(read(parts_of(path)[0], overlap=overlap)[0]) == text
+
+
+def test_what_is_left_out_of_a_folder_is_listed(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.pdf", "c", "d.parquet.gz", ".e.txt", ".f/g.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "h").symlink_to(tmp_path / ".f")
+    corpus = plan_corpus([tmp_path, tmp_path / ".f"])
+    assert [part.path for unit in corpus.units for part in unit] == [f"{tmp_path}/a.txt", f"{tmp_path}/.f/g.txt"]
+    assert [Path(name).name for name in corpus.left_out.others] == ["b.pdf", "c", "d.parquet.gz"]
+    assert corpus.left_out.hidden == (f"{tmp_path}/.e.txt", f"{tmp_path}/.f")
+    assert corpus.left_out.links == (f"{tmp_path}/h",)
+
+
+def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"could not read .*a.txt: No such file.* Mend it, or move it out"):
+        plan_corpus([tmp_path])
+    (tmp_path / "a.txt").unlink()
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"a.txt is a device or a pipe. Move it out of the corpus"):
+        plan_corpus([tmp_path])
 
 
 def test_records_without_a_text_are_counted_and_bad_ones_named(tmp_path: Path) -> None:
@@ -207,10 +256,10 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"a.bin: the extension '.bin' is not known; expected .jsonl"):
-        plan_units([tmp_path / "a.bin"])
+        plan_corpus([tmp_path / "a.bin"])
     with pytest.raises(InputError, match="empty holds no file of a known format"):
-        plan_units([tmp_path / "empty"])
+        plan_corpus([tmp_path / "empty"])
     with pytest.raises(InputError, match="there is no 'b.txt' in .*Did you mean 'a.txt'"):
-        plan_units([tmp_path / "b.txt"])
+        plan_corpus([tmp_path / "b.txt"])
     with pytest.raises(InputError, match="a.txt is given twice"):
-        plan_units([tmp_path / "a.txt", tmp_path])
+        plan_corpus([tmp_path / "a.txt", tmp_path])

@@ -13,6 +13,8 @@ import typer
 from ...errors import InputError
 from ...text.safe import counted, for_terminal, printable, quoted
 from .. import options
+from ..endings import interrupted
+from ..left_out import tell_left_out
 from .outputs import LedgerFile, check_new
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def scan(
     ledger: LedgerFile,
     corpus: Annotated[
         list[Path],
-        typer.Argument(help="jsonl, json, csv, tsv, txt (each also .gz), parquet, or folders of such files."),
+        typer.Argument(help="jsonl, json, csv, tsv, txt, md, html (each also .gz), parquet, or folders of such files."),
     ],
     field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
     id_field: Annotated[
@@ -75,7 +77,7 @@ def scan(
     from ...traps.ledger.make import check_ledger
     from ...traps.scan.scan import plan_of, units_folder
     from ...traps.scan.scan import scan as scan_corpus
-    from ...traps.scan.shards import plan_units
+    from ...traps.scan.shards import plan_corpus
     from ...traps.scan.tokens import read_tokenizer
 
     most = _max_distance(fuzzy, max_distance, tokenizer)
@@ -100,10 +102,10 @@ def scan(
         tokenizer=content,
         skip_bad=skip_bad_lines,
     )
-    units = plan_units(corpus)
+    planned = plan_corpus(corpus)
     n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    with progress_bars(quiet=quiet) as progress:
-        result = scan_corpus(opened, units, plan, workers=n_workers, out=out, restart=not resume, progress=progress)
+    with interrupted(_kept(out)), progress_bars(quiet=quiet) as progress:
+        result = scan_corpus(opened, planned, plan, workers=n_workers, out=out, restart=not resume, progress=progress)
     _tell(result, out, loose=loose, most=most, as_json=as_json)
 
 
@@ -148,9 +150,19 @@ def _warn_of_other_tokenizer(ledger: Ledger, folder: Path) -> None:
         )
 
 
+def _kept(out: Path | None) -> str:
+    """What is true of a scan that is interrupted."""
+    from ...traps.scan.scan import units_folder
+
+    if out is None:
+        return "nothing was kept. With --out, what is finished is kept, and the same command goes on from there."
+    return f"what was finished is kept in {units_folder(out)}, and the same command goes on from there."
+
+
 def _tell(result: ScanResult, out: Path | None, *, loose: bool, most: int | None, as_json: bool) -> None:
     for line in result.bad[:SHOWN]:
         print(for_terminal(f"left out: {line}").replace("\n", " "), file=sys.stderr)
+    tell_left_out(result.left_out)
     _tell_leaks(result)
     if as_json:
         facts = {"out": None if out is None else printable(out), "max_distance": most, "loose": loose}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import IncompleteRunError, InputError
+from ...errors import InputError
 from ...text.safe import counted, for_terminal, quoted
 from .. import options
+from ..endings import interrupted
+from ..left_out import tell_left_out
 from .outputs import LedgerFile, check_new
 
 if TYPE_CHECKING:
     from ...lm.subject import Subject
     from ...traps.ledger.records import LedgerTrap
+    from ...traps.survival.documents import Documents
     from ...traps.survival.survival import Survival
 
 RESULT = (".json", ".parquet")
@@ -25,7 +29,11 @@ RESULT = (".json", ".parquet")
 def simulate(
     ledger: LedgerFile,
     planted: Annotated[
-        str, typer.Argument(metavar="PLANTED", help="The planted documents: file, folder of .txt, or hf:owner/name.")
+        str,
+        typer.Argument(
+            metavar="PLANTED",
+            help="The planted documents: file or folder as `traps inject` takes it, or hf:owner/name.",
+        ),
     ],
     field: Annotated[str, typer.Option(help="Field that holds the text of a document.")] = "text",
     id_field: Annotated[str | None, typer.Option(help="Field that holds its identifier. [default: id]")] = None,
@@ -82,11 +90,12 @@ def simulate(
     options.quiet_libraries()
     from ...lm.load import load, load_tokens
     from ...progress import progress_bars
-    from ...text.readers import read_texts
     from ...traps.fuzzy.files import read_variants
     from ...traps.ledger.files import read_ledger
     from ...traps.ledger.make import check_ledger
+    from ...traps.planting.hosts.document import HostOptions
     from ...traps.survival import survival as simulation
+    from ...traps.survival.documents import read_documents
     from ...traps.survival.report import to_lines, to_record, to_table
 
     opened = read_ledger(ledger)
@@ -96,19 +105,17 @@ def simulate(
     if variants is not None:
         for trap_id, texts in read_variants(variants, {trap.id for trap in members}).items():
             followed += [simulation.Planted(trap_id, text, True) for text in texts]
-    documents = read_texts(planted, field=field, id_field=id_field)
+    documents = read_documents(planted, HostOptions(opened.design.separator, field, id_field))
     decoys = [simulation.Planted(trap.id, trap.text, False) for trap in opened.traps if trap.arm == "decoy"]
     n_decoys = sum(copies.exact > 0 for copies in simulation.count_copies(documents.texts, decoys).values())
     tokens = None if tokenizer is None else load_tokens(_subject(tokenizer, dtype, device))
     lm = None if model is None else load(_subject(model, dtype, device))
-    try:
-        with progress_bars(quiet=quiet) as progress:
-            found = simulation.simulate(documents.texts, followed, pipeline, tokens=tokens, lm=lm, progress=progress)
-    except KeyboardInterrupt:
-        raise IncompleteRunError("interrupted; nothing was written. The same command starts anew.") from None
+    with interrupted("nothing was written. The same command starts anew."), progress_bars(quiet=quiet) as progress:
+        found = simulation.simulate(documents.texts, followed, pipeline, tokens=tokens, lm=lm, progress=progress)
     record = to_record(found, members)
     record["tokens"] = "words" if tokenizer is None else tokenizer
-    record["documents"] = {"source": documents.source, "sha256": documents.sha256, "n": len(documents)}
+    record["documents"] = {"source": documents.source, "sha256": documents.sha256, "n": len(documents.texts)}
+    record["documents"] |= {"n_without_text": documents.n_without_text, "left_out": asdict(documents.left_out)}
     record["decoys_in_documents"] = n_decoys
     if out is not None and out.suffix.lower() == ".parquet":
         from ...text.tables import write_table
@@ -118,6 +125,7 @@ def simulate(
         from ...text.files import write_json
 
         write_json(out, record)
+    _tell_documents(documents)
     _warn(found, members, n_decoys)
     if as_json:
         print(json.dumps(record))
@@ -135,6 +143,19 @@ def _subject(name: str, dtype: str, device: str) -> Subject:
     return options.subject(
         name, revision=None, adapter=None, dtype=dtype, device=device, device_map=None, trust_remote_code=False
     )
+
+
+def _tell_documents(documents: Documents) -> None:
+    """What of the documents was not looked at, or not as a pipeline would see it."""
+    tell_left_out(documents.left_out)
+    if documents.n_without_text:
+        print(f"note: {counted(documents.n_without_text, 'record')} without a text left out.", file=sys.stderr)
+    if documents.n_html:
+        print(
+            f"note: the filters saw the source of {counted(documents.n_html, 'HTML file')}, tags and all. A pipeline "
+            "takes the text out first, which is not simulated: hidden copies may be lost there.",
+            file=sys.stderr,
+        )
 
 
 def _warn(found: Survival, members: list[LedgerTrap], n_decoys: int) -> None:

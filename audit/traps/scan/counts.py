@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ...text.sources import LeftOut
 from ..ledger.records import Ledger
 from .shards import Unit
 from .store import Found
@@ -77,6 +78,7 @@ class ScanResult:
         n_scanned: Bytes that were scanned now, not in an earlier attempt.
         seconds: That this took, by the clock.
         workers: Processes.
+        left_out: What of a folder was not scanned.
     """
 
     arms: tuple[ArmCounts, ...]
@@ -90,6 +92,7 @@ class ScanResult:
     n_scanned: int
     seconds: float
     workers: int
+    left_out: LeftOut
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)

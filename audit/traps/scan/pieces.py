@@ -1,7 +1,11 @@
 """The texts of a file as a stream of pieces, so that memory grows neither with a corpus nor with a text.
 
 A piece is a whole text, or a part of one that is long; parts overlap, so that whatever
-is looked for lies whole in one of them.
+is looked for lies whole in one of them. Only a .json and an .html file are read whole.
+
+Markdown is read as it is. Of HTML the source is looked through, its character references resolved: text that is shown
+or hidden, attributes, comments and scripts alike. A text with a tag in the middle of it is not in there letter for
+letter. Places are counted in the resolved source, in which a reference is one character and CRLF is LF.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from ...errors import DataError
 from ...text.csv_rows import csv_rows
-from ...text.plain_files import EXTENSIONS as PLAIN
+from ...text.references import resolved
 from ...text.rows import (
     BadLine,
     Row,
@@ -29,10 +33,10 @@ from ...text.rows import (
     require_field,
 )
 from ...text.safe import printable, quoted
-from .shards import Part
+from .shards import HTML, PLAIN, Part, extension
 
 PIECE: Final = 2**18  # characters; longer texts are cut
-_BLOCK: Final = 2**20  # bytes read at once from .txt
+_BLOCK: Final = 2**20  # bytes read at once of a file that is one text
 
 
 class Piece(NamedTuple):
@@ -80,7 +84,7 @@ def pieces(part: Part, reading: Reading, *, field: str, id_field: str | None, ov
     Args:
         part: What to read.
         reading: Filled while the pieces are read.
-        field: Field or column that holds the text; not used for .txt.
+        field: Field or column that holds the text; not used where the whole file is the text.
         id_field: Field that holds the identifier; None: "id" where there is one.
         overlap: Characters that two parts of a long text share.
 
@@ -90,9 +94,12 @@ def pieces(part: Part, reading: Reading, *, field: str, id_field: str | None, ov
     """
     path = Path(part.path)
     _require_unchanged(part)
-    if part.path.lower().endswith(PLAIN):
+    if extension(path.name) in PLAIN:
         reading.n_texts += 1
         yield from _plain(path, overlap)
+    elif extension(path.name) in HTML:
+        reading.n_texts += 1
+        yield from _cut(1, None, resolved("".join(_decoded(path))), overlap)
     else:
         yield from _of_rows(part, _rows(part, reading, field, id_field), reading, field, id_field, overlap)
     _require_unchanged(part)
@@ -180,20 +187,23 @@ def _of_rows(
             reading.add_bad(BadLine(row.line, f"no {quoted(id_field)}", row.place))
             continue
         reading.n_texts += 1
-        name = None if identifier is None else printable(identifier)
-        if len(text) <= PIECE:
-            yield Piece(row.line, name, text, 0, True)
-        else:
-            for start in range(0, max(1, len(text) - overlap), PIECE):
-                yield Piece(row.line, name, text[start : start + PIECE + overlap], start, False)
+        yield from _cut(row.line, None if identifier is None else printable(identifier), text, overlap)
     if known:
         require_field(field, list(known), part.shard)
         if id_field is not None:
             require_field(id_field, list(known), part.shard)
 
 
+def _cut(line: int, identifier: str | None, text: str, overlap: int) -> Iterator[Piece]:
+    if len(text) <= PIECE:
+        yield Piece(line, identifier, text, 0, True)
+        return
+    for start in range(0, max(1, len(text) - overlap), PIECE):
+        yield Piece(line, identifier, text[start : start + PIECE + overlap], start, False)
+
+
 def _plain(path: Path, overlap: int) -> Iterator[Piece]:
-    """A .txt file as one text, CRLF as LF, a piece at a time."""
+    """A file as one text, CRLF as LF, a piece at a time."""
     start = 0
     text = ""
     whole = True

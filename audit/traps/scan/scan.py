@@ -4,7 +4,8 @@ A member should be there as often as it was planted. A decoy must not: one that 
 whoever trained on the corpus, and is no control any more. Counts are of the whole corpus, not of a sample, so they have
 no interval; they are as complete as what could be read, which is told beside them.
 
-Exact copies are found by `scan_exact`, near ones by `scan_fuzzy` (the traps specification, section 6).
+Exact copies are found by `audit.traps.scan.exact`, near ones by `audit.traps.scan.near` (the traps specification,
+section 6).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from ...progress import Progress, silent
 from ...text.safe import counted
 from ..ledger.records import Ledger
 from .counts import ScanResult, Tally
-from .shards import Unit
-from .store import Found, Lines, ScanStore, found_in, write_hits
+from .shards import Corpus, Unit
+from .store import Found, Lines, ScanStore, asked_for, found_in, write_hits
 from .units import Scanner, ScanPlan, UnitRecord
 
 STAGE: Final = "scanning, MB"
@@ -37,7 +38,7 @@ STAGE: Final = "scanning, MB"
 
 def scan(
     ledger: Ledger,
-    units: Sequence[Unit],
+    corpus: Corpus,
     plan: ScanPlan,
     *,
     workers: int = 1,
@@ -49,7 +50,7 @@ def scan(
 
     Args:
         ledger: A ledger that fits itself.
-        units: What `audit.traps.scan.shards.plan_units` gave.
+        corpus: What `audit.traps.scan.shards.plan_corpus` gave.
         plan: What `plan_of` gave for the same ledger.
         workers: Processes, 1 or more; they share no memory, and 1 is this process.
         out: Where the hits go, .jsonl or .parquet; None: nowhere, and then a scan that is cut off begins anew.
@@ -60,7 +61,8 @@ def scan(
         The same whatever ``workers`` is and however often the scan was cut off, except for times.
 
     Raises:
-        InputError: A file has no such field or may not be read, or the traps are too short for the distance.
+        InputError: A file has no such field or may not be read, the traps are too short for the distance, or another
+            scan with the same ``out`` was cut off.
         DataError: Files or records could not be read (without ``skip_bad``), or the corpus holds no text.
         IncompleteRunError: A worker was killed.
         StorageError: Something cannot be written.
@@ -68,7 +70,9 @@ def scan(
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more.")
     began = time.monotonic()
-    with _folder(out) as folder, ScanStore(Path(folder), plan, restart=restart) as store:
+    units = corpus.units
+    asked = asked_for(ledger, plan)
+    with _folder(out) as folder, ScanStore(Path(folder), asked, corpus.places, restart=restart) as store:
         todo = [unit for unit in units if not store.has(unit)]
         _scan_units(todo, n_bytes=sum(map(_size, units)), plan=plan, workers=workers, store=store, progress=progress)
         seconds = time.monotonic() - began
@@ -89,6 +93,7 @@ def scan(
         n_scanned=sum(map(_size, todo)),
         seconds=seconds,
         workers=max(1, min(workers, len(todo))),
+        left_out=corpus.left_out,
     )
 
 

@@ -6,15 +6,18 @@ A unit is what one process does at a time, and what is kept when the next one fa
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...errors import InputError
 from ...text.safe import printable, quoted
-from ...text.sources import require_exists
+from ...text.sources import NOTHING, LeftOut, list_folder, require_exists
 
-KNOWN: Final = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # each also with .gz
+PLAIN: Final = (".txt", ".md", ".markdown")  # read as they are; a file is one text, as one of HTML is
+HTML: Final = (".html", ".htm")
+KNOWN: Final = (".jsonl", ".json", ".csv", ".tsv", *PLAIN, *HTML)  # each also with .gz
 _RANGE: Final = 16 * 2**20  # bytes of a file of JSON lines that are one unit
 _TOGETHER: Final = 16 * 2**20  # bytes of files that are one unit
 
@@ -42,21 +45,41 @@ class Part(NamedTuple):
 Unit = tuple[Part, ...]
 
 
-def plan_units(corpus: Sequence[Path]) -> list[Unit]:
-    """The units of a corpus, in order of the paths given and, inside a folder, of path.
+class Corpus(NamedTuple):
+    """What is scanned.
+
+    Attributes:
+        units: In order of the paths given and, inside a folder, of path.
+        places: The paths given, links resolved.
+        left_out: What of the folders among them is not scanned.
+    """
+
+    units: list[Unit]
+    places: list[str]
+    left_out: LeftOut
+
+
+def plan_corpus(paths: Sequence[Path]) -> Corpus:
+    """Lists a corpus and cuts it into units.
 
     Args:
-        corpus: Files, and folders of which every file of a known format at any depth is taken; hidden ones are not.
+        paths: Files, and folders of which every file of a known format at any depth is taken; hidden ones are not.
 
     Raises:
-        InputError: A path is absent or not known, a folder holds no such file, or a file is given twice.
+        InputError: A path is absent, not known or no plain file, a folder holds no known file, or a file is given
+            twice.
     """
     parts: list[Part] = []
+    left_out = NOTHING
     seen: dict[str, str] = {}
-    for path in corpus:
+    for path in paths:
         require_exists(path)
-        for file in _files(path) if path.is_dir() else [path]:
-            if not _is_known(file.name):
+        files = [path]
+        if path.is_dir():
+            files, others = _files(path)
+            left_out += others
+        for file in files:
+            if extension(file.name) is None:
                 raise InputError(
                     f"{file}: the extension {quoted(Path(file.name.lower().removesuffix('.gz')).suffix)} is not known; "
                     f"expected {', '.join(KNOWN)} (each also with .gz) or .parquet."
@@ -68,31 +91,35 @@ def plan_units(corpus: Sequence[Path]) -> list[Unit]:
                 )
             seen[real] = printable(file)
             parts += _parts(file)
-    return _grouped(parts)
+    return Corpus(_grouped(parts), [printable(os.path.realpath(path)) for path in paths], left_out)
 
 
-def _is_known(name: str) -> bool:
+def extension(name: str) -> str | None:
+    """What tells the format of a file: its extension in small letters without .gz; None where it is not known."""
     lowered = name.lower()
-    return lowered.endswith(".parquet") or lowered.removesuffix(".gz").endswith(KNOWN)
+    if lowered.endswith(".parquet"):
+        return ".parquet"
+    return next((known for known in KNOWN if lowered.removesuffix(".gz").endswith(known)), None)
 
 
-def _files(folder: Path) -> list[Path]:
-    def fail(error: OSError) -> None:
-        raise InputError(f"could not read the folder {error.filename}: {error.strerror}. Check its permissions.")
-
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent) / name for name in files if not name.startswith(".") and _is_known(name)]
+def _files(folder: Path) -> tuple[list[Path], LeftOut]:
+    found, left_out = list_folder(folder, lambda name: extension(name) is not None)
     if not found:
         raise InputError(
             f"{folder} holds no file of a known format: {', '.join(KNOWN)} (each also with .gz), .parquet."
         )
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return found, left_out
 
 
 def _parts(file: Path) -> list[Part]:
-    state = file.stat()
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise InputError(
+            f"could not read {printable(file)}: {error.strerror}. Mend it, or move it out of the corpus."
+        ) from error
+    if not stat.S_ISREG(state.st_mode):
+        raise InputError(f"{printable(file)} is a device or a pipe. Move it out of the corpus.")
     size = state.st_size
     step = _RANGE if file.name.lower().endswith(".jsonl") else max(1, size)
     return [

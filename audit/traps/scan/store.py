@@ -1,15 +1,15 @@
 """Finished units of a scan on disk, so that one that was killed goes on, and the hits of all of them in one file.
 
-Each unit is a file of its own, named by the hash of what decides its content: the plan, and place, size and time of
-change of the files. So nothing that is still true is done again when one file of a corpus was mended or another was
-added. A unit that is damaged is done again.
+Each unit is a file of its own, named by the hash of what decides its content: ledger and flags, and place, size and
+time of change of the files. So nothing that is still true is done again when one file of a corpus was mended or another
+was added. A unit that is damaged is done again. Units of another scan are never thrown away unasked.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +21,23 @@ from ...errors import InputError
 from ...runs.lock import LOCK_NAME, FolderLock
 from ...runs.records import content_key
 from ...text.files import atomic_writer, make_folder, remove_leftovers, storage_errors
+from ...text.safe import quoted
 from ..ledger.records import Ledger
-from .shards import Part, Unit
+from .shards import HTML, PLAIN, Part, Unit, extension
 from .units import Hit, PartRecord, ScanPlan, UnitRecord
 
 _VERSION: Final = 1  # of what a unit's file holds; raise it when a scan would find something else
 _MARK: Final = "palimpsest-scan.json"
 _ROWS: Final = 10_000
+_NAMES: Final = {  # of what `asked_for` gives, for messages
+    "version": "version of the search",
+    "ledger": "commitment of the ledger",
+    "field": "--field",
+    "id_field": "--id-field",
+    "loose": "--loose",
+    "max_distance": "--max-distance of --fuzzy",
+    "tokenizer": "hash of the tokenizer",
+}
 
 
 class Found(NamedTuple):
@@ -52,24 +62,17 @@ class ScanStore:
 
     Args:
         folder: Made when absent.
-        plan: What decides the hits.
+        asked: What decides the hits, from `asked_for`.
+        places: Paths of the corpus; units of some of them are gone on with.
         restart: Throw away the units that are there.
     """
 
-    def __init__(self, folder: Path, plan: ScanPlan, *, restart: bool = False) -> None:
+    def __init__(self, folder: Path, asked: Mapping[str, Any], places: Sequence[str], *, restart: bool = False) -> None:
         self.folder = folder
+        self._asked, self._places = dict(asked), sorted(places)
         self._restart = restart
         self._lock = FolderLock(folder)
-        self._plan = content_key(
-            version=_VERSION,
-            traps=list(plan.trap_texts),
-            field=plan.field,
-            id_field=plan.id_field,
-            loose=plan.loose,
-            max_distance=plan.max_distance,
-            tokenizer=plan.tokenizer,
-            skip_bad=plan.skip_bad,
-        )
+        self._key = content_key(**asked)
 
     def __enter__(self) -> Self:
         if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / _MARK).is_file():
@@ -81,11 +84,13 @@ class ScanStore:
             self.folder.chmod(0o700)
         self._lock.acquire()
         try:
-            with atomic_writer(self.folder / _MARK) as stream:
-                stream.write(b'{"palimpsest": "finished units of a scan for traps"}\n')
-            remove_leftovers(self.folder)
             if self._restart:
                 self._discard()
+            self._refuse_another()
+            mark = {"palimpsest": "finished units of a scan for traps", "asked": self._asked, "corpus": self._places}
+            with atomic_writer(self.folder / _MARK, secret=True) as stream:
+                stream.write(json.dumps(mark).encode() + b"\n")
+            remove_leftovers(self.folder)
         except BaseException:
             self._lock.release()
             raise
@@ -110,8 +115,7 @@ class ScanStore:
 
     def write(self, unit: Unit, record: UnitRecord) -> None:
         """Keeps a scanned unit; errors as in `audit.text.files.atomic_writer`."""
-        with atomic_writer(self._path(unit)) as stream:
-            os.fchmod(stream.fileno(), 0o600)
+        with atomic_writer(self._path(unit), secret=True) as stream:
             stream.write(record.model_dump_json().encode())
 
     def remove(self) -> None:
@@ -127,6 +131,32 @@ class ScanStore:
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
+    def _refuse_another(self) -> None:
+        """Refuses to go on where the units are of another ledger, of other flags, or of a corpus that is not in this.
+
+        Raises:
+            InputError: They are; what differs is named.
+        """
+        if not any(self.folder.glob("unit-*.part")):
+            return
+        asked, places = _marked(self.folder / _MARK)
+        differences = [
+            f"- {_NAMES[name]}: {_shown(asked.get(name))}, here {_shown(own)}"
+            for name, own in self._asked.items()
+            if asked.get(name) != own
+        ]
+        if not set(places) <= set(self._places):
+            differences.append(f"- the corpus: {_shown(places)}, here {_shown(self._places)}")
+        if not asked:
+            differences = [f"- of what it was cannot be told: {self.folder / _MARK} is damaged"]
+        if differences:
+            told = "\n".join(differences)
+            raise InputError(
+                f"{self.folder} holds what another scan finished:\n{told}\n"
+                "Go on with that scan by its own command, give this one another --out, or throw the old away with "
+                "--no-resume."
+            )
+
     def _discard(self) -> None:
         with storage_errors(self.folder, kept="some units may be gone and will be scanned again", doing="clear"):
             for path in self.folder.glob("unit-*.part"):
@@ -134,7 +164,40 @@ class ScanStore:
 
     def _path(self, unit: Unit) -> Path:
         parts = [[os.path.realpath(part.path), part.shard, *part[2:]] for part in unit]
-        return self.folder / f"unit-{content_key(plan=self._plan, parts=parts)[:32]}.part"
+        return self.folder / f"unit-{content_key(asked=self._key, parts=parts)[:32]}.part"
+
+
+def asked_for(ledger: Ledger, plan: ScanPlan) -> dict[str, Any]:
+    """What decides the hits in a file; it holds no secret.
+
+    Whether bad records may be left out is not among it: a unit that was finished holds the same either way.
+    """
+    tokenizer = None if plan.tokenizer is None else content_key(tokenizer=plan.tokenizer)
+    return {
+        "version": _VERSION,
+        "ledger": ledger.commitment(),
+        "field": plan.field,
+        "id_field": plan.id_field,
+        "loose": plan.loose,
+        "max_distance": plan.max_distance,
+        "tokenizer": tokenizer,
+    }
+
+
+def _marked(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What the units beside a mark were asked for, and their corpus; nothing where it cannot be read."""
+    try:
+        mark = json.loads(path.read_bytes())
+        asked, places = mark["asked"], mark["corpus"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}, []
+    if not isinstance(asked, dict) or not isinstance(places, list):
+        return {}, []
+    return asked, list(map(str, places))
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else quoted(value, limit=200)
 
 
 class Lines:
@@ -161,8 +224,8 @@ def found_in(unit: Unit, record: UnitRecord, before: list[int], ledger: Ledger) 
 def _found(hit: Hit, held: PartRecord, part: Part, before: int, ledger: Ledger) -> Found:
     trap = ledger.traps[hit.trap]
     line = before + hit.line
-    plain = part.path.lower().endswith((".txt", ".txt.gz"))
-    document = hit.identifier or (held.shard if plain else str(line))
+    is_one_text = extension(part.path) in (*PLAIN, *HTML)
+    document = hit.identifier or (held.shard if is_one_text else str(line))
     return Found(
         held.shard,
         document,
@@ -185,8 +248,7 @@ def write_hits(path: Path, hits: Iterator[Found]) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    with atomic_writer(path) as stream:
-        os.fchmod(stream.fileno(), 0o600)  # before the first byte
+    with atomic_writer(path, secret=True) as stream:
         if path.suffix.lower() == ".jsonl":
             for hit in hits:
                 stream.write(json.dumps(hit._asdict(), ensure_ascii=False).encode() + b"\n")

@@ -62,7 +62,7 @@ class Hit(Record):
         trap: Place of the trap in the ledger.
         kind: "exact"; "loose": white space or the Unicode normal form differ; "near": at most so many token edits.
         distance: Token edits of a near copy, else 0.
-        start: First character in the text.
+        start: First character in the text; of HTML, in the source with its character references resolved.
         end: One past the last.
         token_start: First token of a near copy in the text, where the text was not cut.
         token_end: One past the last.

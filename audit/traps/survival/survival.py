@@ -4,9 +4,9 @@ The documents go through published filters, one after another, and after each of
 verbatim is counted: of the traps as they were drawn, and of their fuzzy variants. A copy of which a filter took away a
 single character counts as lost.
 
-This simulates published filters (`audit.traps.survival.exact`, `survival_minhash`, `survival_repetition`,
-`survival_perplexity`, each with its sources) on the planted documents alone. It is no company's pipeline, and a real
-corpus holds other documents beside these, in which duplicates of them may stand.
+This simulates published filters (`exact`, `minhash`, `repetition` and `perplexity` beside this file, each with its
+sources) on the planted documents alone. It is no company's pipeline, and a real corpus holds other documents beside
+these, in which duplicates of them may stand.
 """
 
 from __future__ import annotations
