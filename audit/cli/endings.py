@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from ..errors import IncompleteRunError
+
 # What a user can mend. Any other error of the system that escapes is a mistake of ours.
 _MENDABLE = (
     errno.ENOSPC,
@@ -51,16 +53,32 @@ def system_error(error: OSError) -> NoReturn:
     if error.errno == errno.ENAMETOOLONG:  # found by looking for the file, so nothing was begun
         complain(f"could not look for {what}: {why}. {remedy}.")
         sys.exit(2)
-    complain(
-        f"could not read or write {what}: {why}. {remedy}; what was finished is kept, and the same command goes on "
-        "from there."
-    )
+    complain(f"could not read or write {what}: {why}. {remedy}; then run the same command again.")
     sys.exit(2)
 
 
 @contextmanager
+def interrupted(then: str) -> Iterator[None]:
+    """Ctrl-C in the block ends with what is true of that work, where `interruptions` would promise that it goes on.
+
+    Args:
+        then: What was kept or not, and what the next call does; follows "interrupted; ".
+
+    Raises:
+        IncompleteRunError: In place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise IncompleteRunError(f"interrupted; {then}") from None
+
+
+@contextmanager
 def interruptions() -> Iterator[None]:
-    """Ctrl-C and a reader that goes away end with code 3: neither is a breached gate, whose code is 1."""
+    """Ctrl-C and a reader that goes away end with code 3: neither is a breached gate, whose code is 1.
+
+    The message is that of commands that keep finished work; others use `interrupted`.
+    """
     try:
         yield
     except KeyboardInterrupt:

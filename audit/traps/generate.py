@@ -127,8 +127,10 @@ def generate_pool(
         ``design.per_stratum`` candidates for each stratum.
 
     Raises:
-        InputError: The rounds are used up before every stratum is full; the message tells the counts.
+        InputError: The model's window is too short for a length, or the rounds are used up before every stratum is
+            full; the message tells the counts.
     """
+    _refuse_too_long(lm, design)
     buckets = [f"[{low:g}, {high:g})" for low, high in pairwise(design.perplexity_edges)]
     wanted = design.per_stratum * len(buckets) * len(design.lengths)
     alike = Likeness(design)
@@ -211,12 +213,33 @@ def assign(pool: Sequence[Candidate], design: TrapDesign, *, seed: int) -> list[
     return [dealt[place] for place in range(len(pool))]
 
 
+def _refuse_too_long(lm: LanguageModel, design: TrapDesign) -> None:
+    longest, first = max(design.lengths), len(_first_token(lm))
+    if first + _n_sampled(longest) <= lm.n_context:
+        return
+    most = max((n for n in range(longest) if first + _n_sampled(n) <= lm.n_context), default=0)
+    raise InputError(
+        f"traps: --lengths holds {longest:,}; for a trap of so many tokens {_n_sampled(longest):,} are sampled after "
+        f"the first, and the model's window holds {lm.n_context:,} in all. Ask for {most:,} or fewer, or draw from a "
+        "model with a longer window."
+    )
+
+
+def _first_token(lm: LanguageModel) -> list[int]:
+    """What every sample begins after."""
+    return prefix_ids(lm) or [int(lm.tokenizer.eos_token_id or 0)]
+
+
+def _n_sampled(length: int) -> int:
+    """Tokens that are sampled for a trap of ``length`` tokens."""
+    return int(length * OVERSAMPLE) + 4
+
+
 def _sample_round(lm: LanguageModel, design: TrapDesign, *, length: int, round_: int, seed: int) -> pa.Table:
     """One round's canonical samples with their ids and perplexities, in order of sampling."""
     first = (length * design.max_rounds + round_) * design.samples_per_round
-    start = prefix_ids(lm) or [int(lm.tokenizer.eos_token_id or 0)]
     sampling = Sampling(
-        max_new_tokens=int(length * OVERSAMPLE) + 4,
+        max_new_tokens=_n_sampled(length),
         temperature=design.temperatures[round_ % len(design.temperatures)],
         top_k=design.top_k,
         top_p=design.top_p,
@@ -225,7 +248,7 @@ def _sample_round(lm: LanguageModel, design: TrapDesign, *, length: int, round_:
     )
     samples = generate(
         lm,
-        [start] * design.samples_per_round,
+        [_first_token(lm)] * design.samples_per_round,
         sampling=sampling,
         seed=seed,
         indices=range(first, first + design.samples_per_round),

@@ -75,7 +75,8 @@ def test_traps_of_a_model_go_from_the_draw_to_the_audits_table(call: Call, gener
     outputs = ["--out", "L.json", "--table", "t.parquet", "--publish", "p.jsonl"]
     flags += ["--device", "cpu", "--seed", "3", *FEW, *outputs]
     code, out, err = call("traps", "generate", "--model", generator, *flags)
-    assert (code, err) == (0, "")
+    assert (code, err.count("note: ")) == (0, 1)
+    assert "40 copies of 16 traps are to be planted. `traps inject` needs documents with 40 words in all; and " in err
     assert out.splitlines() == [
         "36 traps (16 members, 20 decoys) in 4 strata -> L.json (secret: keep it, and a copy, until disclosure)",
         "  length 8: 64 sampled, 0.0% rejected, 46 not needed",
@@ -122,7 +123,7 @@ def test_the_same_seed_draws_the_same_traps_and_none_draws_others(call: Call, wo
 def test_progress_is_told(call: Call) -> None:
     code, _, err = call(*[flag for flag in MARKS if flag != "--quiet"], "--out", "L.json")
     assert code == 0
-    assert err == "traps: 9 to do\ntraps: done\n"
+    assert err.startswith("traps: 9 to do\ntraps: done\nnote: ")
 
 
 def test_a_disclosure_is_recognised_and_checked(call: Call, made: tuple[str, list[str]]) -> None:
@@ -154,7 +155,9 @@ def test_every_verb_speaks_json(call: Call, made: tuple[str, list[str]]) -> None
     new = answer(*MARKS[1:], "--out", "M.json", "--table", "M.parquet")
     [drawn] = new.pop("draw")
     assert (drawn["sampled"], drawn["accepted"], drawn["rejection_rate"]) == (9, 9, 0)
-    assert new == {"ledger": "M.json", "source": "watermark", **counts, "table": "M.parquet"}
+    # Each of two traps once and of two four times: 10 copies of 20 characters and 2 separators.
+    needed = {"n_copies": 10, "n_characters": 220, "n_documents": 4, "words_each": 4, "words": 16}
+    assert new == {"ledger": "M.json", "source": "watermark", **counts, "to_plant": needed, "table": "M.parquet"}
     found = answer("commit", "L.json")
     assert found.pop("commitment") == commitment
     assert (len(found.pop("root")), len(found.pop("header"))) == (64, 64)
@@ -252,6 +255,14 @@ def test_a_full_disk_says_how_to_go_on(refused: Refused, call: Call, monkeypatch
     assert "could not write p.jsonl: the disk is full" in message
     assert message.endswith("then write it with: palimpsest traps export L.json\n")
     assert call("traps", "export", "L.json", "--publish", "p.jsonl").code == 0
+
+
+def test_a_disclosure_of_nothing_names_the_options(refused: Refused, made: tuple[str, list[str]]) -> None:
+    message = refused("traps", "disclose", "L.json", "--out", "d.json")
+    assert "nothing to disclose; give --trap ID, or --document NAME with --placements FILE." in message
+    message = refused("traps", "disclose", "L.json", "--placements", "P.json", "--out", "d.json")
+    assert "--document and --placements go together" in message
+    assert not Path("d.json").exists()
 
 
 def test_a_changed_ledger_is_named(refused: Refused, made: tuple[str, list[str]]) -> None:

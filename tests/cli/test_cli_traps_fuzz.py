@@ -51,7 +51,10 @@ def test_members_get_their_variants_and_decoys_never_do(call: Call, ledger: Path
     flags = ["--model", llama, "--replacements", "3", "--n-dup", "4", "--device", "cpu", "--quiet"]
     code, out, err = call("traps", "fuzz", "L.json", *flags, "--out", "v.jsonl")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "6 variants of 2 traps -> v.jsonl"
+    assert out.splitlines()[:2] == [
+        "6 variants of 2 traps -> v.jsonl",
+        "`traps inject --variants` plants them beside one exact copy of their trap.",
+    ]
     rows, traps = rows_of("v.jsonl"), traps_of(ledger)
     assert Counter(row["trap_id"] for row in rows) == {trap["id"]: 3 for trap in traps["member"]}
     written = Path("v.jsonl").read_text()
@@ -91,6 +94,19 @@ def test_the_other_kinds_need_a_tokenizer_alone(call: Call, ledger: Path, llama:
         assert {row["variant"] for row in rows} == {1, 2}
         assert {row["kind"] for row in rows} == {kind}
         assert {row["piece"] is None for row in rows} == {kind != "scatter"}
+
+
+def test_pieces_are_not_promised_to_be_planted_and_are_refused_there(
+    call: Call, refused: Refused, ledger: Path, llama: Path
+) -> None:
+    flags = ["--kind", "scatter", "--tokenizer", llama, "--ngram", "12", "--n-dup", "2", "--quiet"]
+    out = call("traps", "fuzz", "L.json", *flags, "--out", "v.parquet").out
+    assert "`traps inject` plants no pieces" in out
+    Path("a.txt").write_text("one two three four")
+    inject = ["traps", "inject", "L.json", "a.txt", "--placement", "scattered", "--out", "b.txt", "--placements"]
+    message = refused(*inject, "P.json", "--variants", "v.parquet", "--quiet")
+    assert "v.parquet, row 1: this is a piece of a scattered trap" in message
+    assert not Path("b.txt").exists()
 
 
 @pytest.fixture

@@ -10,8 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import audit.traps.planting.plant
+import audit.traps.planting.restore
 from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
 
@@ -87,8 +91,42 @@ def test_a_dry_run_writes_nothing_and_tells_what_would_be(call: Call, corpus: Pa
     before = sorted(path.name for path in Path().iterdir())
     dry = call(*INJECT, corpus, *outputs, "--dry-run").out.splitlines()
     assert sorted(path.name for path in Path().iterdir()) == before
-    assert dry[-1] == "nothing was written (--dry-run)"
+    assert dry[-1] == "nothing was written (--dry-run); with --seed 4 copies go to these very places"
     assert call(*INJECT, corpus, *outputs).out.splitlines()[:3] == dry[:3]
+
+
+def test_the_seed_that_a_dry_run_drew_plants_what_it_told(call: Call, corpus: Path) -> None:
+    outputs = ["--out", "planted", "--placements", "P.json", "--quiet"]
+    dry = call(*INJECT, corpus, *outputs, "--dry-run").out.splitlines()
+    seed = int(dry[-1].split("--seed ")[1].split()[0])
+    facts = json.loads(call(*INJECT, corpus, *outputs, "--seed", seed, "--dry-run", "--json").out)
+    assert facts["seed"] == seed
+    assert call(*INJECT, corpus, *outputs, "--seed", seed).out.splitlines()[:3] == dry[:3]
+    assert json.loads(Path("P.json").read_text())["seed"] == seed
+
+
+def test_an_interruption_says_that_nothing_was_written(
+    call: Call, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    outputs = ["--out", "planted", "--placements", "P.json", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.traps.planting.plant, "write_placements", interrupt)
+        code, out, err = call(*INJECT, corpus, *outputs, "--seed", "4")
+    assert (code, out) == (3, "")
+    assert err == (
+        "palimpsest: interrupted; nothing was written. The same command with --seed 4 plants at the same places, from "
+        "the start.\n"
+    )
+    assert sorted(path.name for path in Path().iterdir()) == ["L.json", "corpus"]
+    assert call(*INJECT, corpus, *outputs).code == 0
+    monkeypatch.setattr(audit.traps.planting.restore, "cut_out", interrupt)
+    code, out, err = call("traps", "remove", "P.json", "planted", "--out", "restored", "--quiet")
+    assert (code, out) == (3, "")
+    assert err == "palimpsest: interrupted; nothing was written. The same command starts from the beginning.\n"
+    assert sorted(path.name for path in Path().iterdir()) == ["L.json", "P.json", "corpus", "planted"]
 
 
 def test_without_a_seed_the_places_differ_and_the_seed_is_recorded(call: Call, corpus: Path) -> None:
@@ -160,6 +198,13 @@ def test_a_ledger_in_the_source_is_refused(refused: Refused, corpus: Path) -> No
     assert "lies in the source corpus, and would go out with it" in message
 
 
+def test_another_ledger_in_the_source_is_refused(call: Call, refused: Refused, corpus: Path) -> None:
+    assert call(*MARKS, "--decoys", "5", "--seed", "2", "--out", str(corpus / "old.json"), "--quiet").code == 0
+    message = refused(*INJECT, corpus, "--out", "planted", "--placements", "P.json", "--quiet")
+    assert "corpus/old.json is a ledger of traps, and would go out with the planted files. Move it out" in message
+    assert not Path("planted").exists()
+
+
 def test_a_changed_ledger_is_refused(refused: Refused, corpus: Path) -> None:
     path = Path("L.json")
     path.write_text(path.read_text().replace('"n_rep": 4', '"n_rep": 5'))
@@ -212,3 +257,27 @@ def test_near_copies_stand_in_place_of_all_copies_but_the_first_and_come_out_aga
     assert [planted.count(text) for text in (many["text"], *near)] == [1, 1, 1, 1, 0]
     assert call("traps", "remove", "P.json", "planted", "--out", "restored", "--quiet").code == 0
     assert files_of("restored") == files_of(corpus)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_pieces_of_scattered_traps_are_no_copies(
+    call: Call, refused: Refused, corpus: Path, ledger: dict[str, Any], suffix: str
+) -> None:
+    many = next(trap for trap in ledger["traps"] if trap["n_rep"] == 4)
+    rows = [{"trap_id": many["id"], "variant": 1, "piece": piece, "text": f"near {piece}"} for piece in (None, 0)]
+
+    def write(rows: list[dict[str, Any]]) -> list[Any]:
+        path = Path(f"V{suffix}")
+        if suffix == ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        return [*INJECT, corpus, "--out", "planted", "--placements", "P.json", "--variants", path, "--quiet"]
+
+    message = refused(*write(rows))
+    assert (
+        f"--variants V{suffix}, {'line' if suffix == '.jsonl' else 'row'} 2: this is a piece of a scattered" in message
+    )
+    assert "give variants of another kind (replace, insert or shuffle)" in message
+    assert not Path("planted").exists()
+    assert call(*write(rows[:1])).code == 0

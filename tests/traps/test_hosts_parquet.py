@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from audit.errors import DataError, InputError, InstrumentError
 from audit.traps.planting.hosts import parquet
 from audit.traps.planting.placements import originals_folder
+from audit.traps.planting.restore import restore
 from tests.traps.planting import DECOYS, HARD, planted, planting, restored
 from tests.traps.test_hosts import without
 
@@ -85,12 +86,29 @@ def test_the_original_is_kept_for_its_owner_alone_and_needed_to_go_back(tmp_path
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert done.told.kept_bytes == kept.stat().st_size
     kept.write_bytes(kept.read_bytes() + b"x")
-    with pytest.raises(DataError, match="the original of 'a.parquet', is changed.*put it back from a copy"):
+    with pytest.raises(DataError, match="the original of 'a.parquet' is changed: .*Put it back from a copy"):
         restored(done)
     kept.unlink()
-    with pytest.raises(DataError, match="the original of 'a.parquet', is missing"):
+    with pytest.raises(
+        DataError, match="the original of 'a.parquet' is missing: .*lies neither in .*json.originals nor in"
+    ):
         restored(done)
     assert not (tmp_path / "restored-a.parquet").exists()
+
+
+def test_the_original_is_found_after_the_placements_were_renamed(tmp_path: Path) -> None:
+    done = planted(write(tmp_path / "a.parquet"))
+    renamed = done.placements_path.rename(tmp_path / "mine.json")
+    (tmp_path / "damaged.originals").mkdir()  # comes first in order of name; what it holds is not the original
+    (kept,) = originals_folder(done.placements_path).iterdir()
+    (tmp_path / "damaged.originals" / kept.name).write_bytes(b"x")
+    originals_folder(done.placements_path).rename(tmp_path / "others.originals")
+    restore(renamed, done.out, tmp_path / "back.parquet")
+    assert (tmp_path / "back.parquet").read_bytes() == done.source.read_bytes()
+    (tmp_path / "others.originals").rename(tmp_path / "away")
+    with pytest.raises(DataError, match="is changed: .*damaged.originals/.* has another SHA-256"):
+        restore(renamed, done.out, tmp_path / "again.parquet")
+    assert not (tmp_path / "again.parquet").exists()
 
 
 def test_copies_are_recorded_by_row_and_without_bytes(tmp_path: Path) -> None:

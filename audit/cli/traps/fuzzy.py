@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import IncompleteRunError, InputError
+from ...errors import InputError
 from ...text.safe import counted, for_terminal
 from .. import options
+from ..endings import interrupted
 from .outputs import PUBLISHED, LedgerFile, check_new
 
 if TYPE_CHECKING:
@@ -89,23 +90,19 @@ def fuzz(
     made: list[Variant] = []
     failed: dict[str, str] = {}
     n_other = 0
-    try:
-        with progress_bars(quiet=quiet) as progress:
-            for done, trap in enumerate(members):
-                progress("traps", done, len(members))
-                ids = codes.encode(trap.text)
-                n_other += trap.token_ids is not None and list(trap.token_ids) != ids
-                try:
-                    made += make_variants(
-                        trap.id, ids, design, codec=codes, seed=seed, propose=propose, vocabulary=vocabulary
-                    )
-                except InputError as error:
-                    failed[trap.id] = str(error)
-            progress("traps", len(members), len(members))
-    except KeyboardInterrupt:
-        raise IncompleteRunError(
-            f"interrupted; nothing was written. The same command with --seed {seed} makes the same variants."
-        ) from None
+    anew = f"nothing was written. The same command with --seed {seed} makes the same variants."
+    with interrupted(anew), progress_bars(quiet=quiet) as progress:
+        for done, trap in enumerate(members):
+            progress("traps", done, len(members))
+            ids = codes.encode(trap.text)
+            n_other += trap.token_ids is not None and list(trap.token_ids) != ids
+            try:
+                made += make_variants(
+                    trap.id, ids, design, codec=codes, seed=seed, propose=propose, vocabulary=vocabulary
+                )
+            except InputError as error:
+                failed[trap.id] = str(error)
+        progress("traps", len(members), len(members))
     if not made:
         raise InputError(f"no variant could be made of any of {len(members):,} members. {next(iter(failed.values()))}")
     write_table(out, _table(made, design))
@@ -119,7 +116,11 @@ def fuzz(
         return
     what = "piece" if kind == "scatter" else "variant"
     print(for_terminal(f"{counted(len(made), what)} of {counted(n_traps, 'trap')} -> {options.shown(out)}"))
-    print("Plant each beside one exact copy of its trap; give the file to `traps simulate --variants` first.")
+    if kind == "scatter":
+        print("Put each at a place of its own by hand, and one exact copy; `traps inject` plants no pieces.")
+    else:
+        print("`traps inject --variants` plants them beside one exact copy of their trap.")
+    print("Give the file to `traps simulate --variants` first.")
 
 
 def _check_flags(

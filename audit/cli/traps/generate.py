@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ...errors import IncompleteRunError, InputError
-from ...text.safe import for_terminal, quoted
+from ...membership.score_names import EXTRA_SCORES, OF_REFERENCE, SCORES
+from ...text.safe import counted, for_terminal, quoted
 from .. import options
+from ..endings import interrupted
 from ..outputs import parts_folder
+from .inject import WARN_SHARE
 from .outputs import LEDGER, PUBLISHED, TABLE, Publish, Table, check_new, counts, export_tables, paths, size, tell_paths
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from ...lm.subject import Subject
     from ...traps.config import TrapDesign
     from ...traps.generate import DrawCounts, Pool
+    from ...traps.ledger.records import Ledger
 
 Number = TypeVar("Number", int, float)
 
@@ -85,7 +90,8 @@ def generate(
         str | None, typer.Option(help="Written on both sides of each copy; \\n is a line end. [default: \\n]")
     ] = None,
     primary: Annotated[
-        str | None, typer.Option(help="Score that claims will rest on, fixed now. [default: ratio]")
+        str | None,
+        typer.Option(help="Score that claims will rest on, fixed now; ratio needs a reference model. [default: ratio]"),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Error rate of each family of tests, fixed now. [default: 0.05]")
@@ -204,26 +210,27 @@ def generate(
             drawn_with, pool = _draw_from_model(subject, design, seed=seed, rounds=rounds, restart=restart, tell=tell)
         else:
             drawn_with = alphabet or "hex" if words is None else read_words(words)
-            try:
+            with interrupted(
+                f"nothing was written. The same command with --seed {seed} draws the same pool from the start."
+            ):
                 if words is None:
                     pool = data_watermarks(drawn_with, design, seed=seed, on_done=tell)
                 else:
                     pool = random_words(drawn_with.words, design, seed=seed, on_done=tell)
-            except KeyboardInterrupt:  # this draw keeps no parts, so the usual message would promise too much
-                raise IncompleteRunError(
-                    f"interrupted; nothing was written. The same command with --seed {seed} draws the same pool from "
-                    "the start."
-                ) from None
     dealt = assign(pool.candidates, design, seed=seed)
     ledger = make_ledger(dealt, design=design, plan=plan, seed=seed, drawn_with=drawn_with, counts=pool.counts)
     write_ledger(out, ledger)
     if model is not None:
         remove_rounds(rounds)
     export_tables(ledger, out, table=table, publish=publish)
+    needed = _needed(ledger)
+    for note in _notes(ledger, needed, out):
+        print(for_terminal(f"note: {note}"), file=sys.stderr)
     facts = {
         "ledger": str(out),
         "source": ledger.source,
         **counts(ledger),
+        "to_plant": needed,
         "draw": [asdict(count) | {"rejection_rate": count.rejection_rate} for count in pool.counts],
         **paths(table=table, publish=publish),
     }
@@ -240,14 +247,67 @@ def generate(
 def _draw_from_model(
     subject: Subject, design: TrapDesign, *, seed: int, rounds: Path, restart: bool, tell: Callable[[int, int], None]
 ) -> tuple[LanguageModel, Pool]:
-    """The generator and what was drawn from it; finished rounds are kept until the ledger is written."""
+    """The generator and what was drawn from it; finished rounds are kept until the ledger is written.
+
+    A draw that fails before its first round is finished leaves nothing behind.
+    """
     from ...lm.load import load
     from ...traps.generate import generate_pool
-    from ...traps.rounds import open_rounds
+    from ...traps.rounds import open_rounds, remove_rounds
 
     lm = load(subject)
     with open_rounds(rounds, lm, design, seed=seed, restart=restart) as kept:
-        return lm, generate_pool(lm, design, seed=seed, rounds=kept, on_done=tell)
+        try:
+            return lm, generate_pool(lm, design, seed=seed, rounds=kept, on_done=tell)
+        except BaseException as error:
+            if not kept.done():
+                remove_rounds(rounds)
+                if isinstance(error, KeyboardInterrupt):
+                    raise IncompleteRunError(
+                        f"interrupted; no round was finished, so nothing is kept. The same command with --seed {seed} "
+                        "draws the same pool from the start."
+                    ) from None
+            raise
+
+
+def _needed(ledger: Ledger) -> dict[str, int]:
+    """What is to be planted with the options of `traps inject` left alone, and the least room that it needs."""
+    from ...traps.planting.plant import room
+
+    members = [trap for trap in ledger.traps if trap.arm == "member"]
+    around = 2 * len(ledger.design.separator)
+    return {
+        "n_copies": sum(trap.n_rep for trap in members),
+        "n_characters": sum(trap.n_rep * (len(trap.text) + around) for trap in members),
+        **room([trap.n_rep for trap in members], ledger.design.placement)._asdict(),
+    }
+
+
+def _notes(ledger: Ledger, needed: dict[str, int], out: Path) -> list[str]:
+    """What can no longer be changed once the ledger is committed to."""
+    copies = f"{needed['n_copies']:,} {'copy' if needed['n_copies'] == 1 else 'copies'}"
+    if ledger.design.placement == "document":
+        least = f"{counted(needed['n_documents'], 'document')} of {counted(needed['words_each'], 'word')} or more, each"
+        least += " for one trap, with room for the most copies of any"
+    else:
+        least = f"documents with {counted(needed['words'], 'word')} in all"
+    shares = round(needed["n_characters"] * (1 - WARN_SHARE) / WARN_SHARE)
+    notes = [
+        f"{copies} of {counted(counts(ledger)['n_members'], 'trap')} are to be planted. `traps inject` needs {least}; "
+        f"and {counted(shares, 'character')} of text, if traps are to be {WARN_SHARE:.0%} of it at most. Whether yours "
+        f"are enough, before you commit: palimpsest traps inject {options.shown(out)} SOURCE --out OUT --placements "
+        "P.json --dry-run"
+    ]
+    if ledger.plan.primary in OF_REFERENCE:
+        by_model = ledger.source == "model"
+        which = "best the one that drew the traps" if by_model else "one that cannot have read your texts"
+        others = ", ".join(score for score in SCORES if score not in (*OF_REFERENCE, *EXTRA_SCORES))
+        notes.append(
+            f"claims will rest on the score {ledger.plan.primary!r}, which compares with a reference model: `traps "
+            f"detect` will need --reference MODEL, {which}. The ledger fixes this. To test without a reference, draw "
+            f"another ledger now, with --primary and one of {others}."
+        )
+    return notes
 
 
 def _told(count: DrawCounts) -> str:

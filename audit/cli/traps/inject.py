@@ -13,6 +13,7 @@ import typer
 from ...errors import InputError
 from ...text.safe import counted, for_terminal, quoted
 from .. import options
+from ..endings import interrupted
 from .outputs import LedgerFile
 
 if TYPE_CHECKING:
@@ -61,14 +62,17 @@ def inject(
         Path | None,
         typer.Option(help="Near copies from `traps fuzz`, planted in place of all copies of a trap but the first."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and tell everything, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Compute and tell everything, the seed too; write nothing.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Plant a ledger's members into your files: a copy of them is written, the decoys nowhere.
 
-    Publish or time-stamp the commitment (`palimpsest traps commit`) first. `palimpsest traps remove` brings every
-    byte back. Files of other kinds are copied as they are; hidden ones are left out.
+    See with --dry-run whether your documents are enough, then publish or time-stamp the commitment (`palimpsest traps
+    commit`), then plant. `palimpsest traps remove` brings every byte back. Files of other kinds are copied as they are;
+    hidden ones are left out.
     """
     if html not in ("visible", "hidden"):
         raise InputError(f"--html is {quoted(html)}; expected visible or hidden.")
@@ -107,16 +111,19 @@ def inject(
         neighbourhood=neighbourhood,
         min_words=min_words,
         tokenizer=None if tokenizer is None else token_starts(tokenizer),
-        variants={} if variants is None else read_variants(variants, members),
+        variants={} if variants is None else read_variants(variants, members, whole=True),
     )
-    with progress_bars(quiet=quiet) as progress:
+    anew = (
+        f"nothing was written. The same command with --seed {planting.seed} plants at the same places, from the start."
+    )
+    with interrupted(anew), progress_bars(quiet=quiet) as progress:
         told = plant(planting, source, out, placements, dry_run=dry_run, progress=progress)
     for note in _notes(planting, told, out):
         print(for_terminal(f"note: {note}"), file=sys.stderr)
     if as_json:
         print(json.dumps(_facts(planting, told, out, placements, dry_run=dry_run)))
         return
-    _tell(told, out, placements, dry_run=dry_run)
+    _tell(planting, told, out, placements, dry_run=dry_run)
 
 
 def remove(
@@ -136,7 +143,10 @@ def remove(
     from ...progress import progress_bars
     from ...traps.planting.restore import restore
 
-    with progress_bars(quiet=quiet) as progress:
+    with (
+        interrupted("nothing was written. The same command starts from the beginning."),
+        progress_bars(quiet=quiet) as progress,
+    ):
         done = restore(placements, planted, out, progress=progress)
     if done.others:
         print(
@@ -208,7 +218,7 @@ def _notes(planting: Planting, told: Told, out: Path) -> list[str]:
     if told.kept_bytes:
         notes.append(
             f"parquet cannot be brought back byte for byte from what is planted, so the originals ({told.kept_bytes:,} "
-            "bytes) are kept beside the placements: keep them with it."
+            "bytes) are kept in a folder *.originals beside the placements: keep the two in one folder."
         )
     notes += [f"{path} is left of a start that was broken off; it can be deleted." for path in left_over(out)]
     return notes
@@ -219,7 +229,7 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _tell(told: Told, out: Path, placements: Path, *, dry_run: bool) -> None:
+def _tell(planting: Planting, told: Told, out: Path, placements: Path, *, dry_run: bool) -> None:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(told.kinds().items()))
     slots, copies, place = told.shortest
     lines = [
@@ -230,7 +240,7 @@ def _tell(told: Told, out: Path, placements: Path, *, dry_run: bool) -> None:
         f"traps are {told.share:.2%} of the planted text, at most {told.largest[0]:.1%} of one ({told.largest[1]})",
     ]
     if dry_run:
-        lines.append("nothing was written (--dry-run)")
+        lines.append(f"nothing was written (--dry-run); with --seed {planting.seed} copies go to these very places")
     else:
         lines.append(f"planted -> {options.shown(out)}")
         lines.append(f"placements -> {options.shown(placements)} (secret: they tell which texts are members)")

@@ -121,6 +121,11 @@ def disclose(
     from ...traps.ledger.make import check_ledger
     from ...traps.ledger.make import disclose as make_disclosure
 
+    if not trap and not document and placements is None:
+        raise InputError(
+            "nothing to disclose; give --trap ID, or --document NAME with --placements FILE. Each but --placements may "
+            "be given several times."
+        )
     check_new({"--out": (out, LEDGER)})
     options.quiet_libraries()
     opened = read_ledger(ledger)

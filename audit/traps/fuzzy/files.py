@@ -13,16 +13,17 @@ from ...text.sources import require_exists
 from ...text.tables import read_parquet
 
 
-def read_variants(path: Path, members: Collection[str]) -> dict[str, list[str]]:
+def read_variants(path: Path, members: Collection[str], *, whole: bool = False) -> dict[str, list[str]]:
     """The variants of each member that has any, in the file's order.
 
     Args:
         path: .jsonl or .parquet with the texts ``trap_id`` and ``text``.
         members: Ids of the ledger's members.
+        whole: Whether a piece of a scattered trap is refused, because it is to stand in place of a copy.
 
     Raises:
         InputError: There is no such file, or it ends otherwise.
-        DataError: A row is malformed, of no member, or there is none.
+        DataError: A row is malformed, of no member, a piece that is refused, or there is none.
     """
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".parquet"):
@@ -30,7 +31,8 @@ def read_variants(path: Path, members: Collection[str]) -> dict[str, list[str]]:
     require_exists(path)
     rows: list[tuple[str, dict[str, Any]]] = []
     if suffix == ".parquet":
-        table = read_parquet(path, ["trap_id", "text"])
+        table = read_parquet(path)
+        table = table.select([name for name in ("trap_id", "text", "piece") if name in table.column_names])
         rows = [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
     else:
         for row in jsonl_rows(path):
@@ -46,6 +48,13 @@ def read_variants(path: Path, members: Collection[str]) -> dict[str, list[str]]:
             raise DataError(
                 f"--variants {path}, {place}: the ledger has no member {quoted(trap_id)}. Give the variants that "
                 "`traps fuzz` made of this ledger."
+            )
+        if whole and values.get("piece") is not None:
+            raise DataError(
+                f"--variants {path}, {place}: this is a piece of a scattered trap (`traps fuzz --kind scatter`), not a "
+                "copy of it, and would count as one. `traps inject` plants whole copies only: give variants of another "
+                "kind (replace, insert or shuffle). Pieces go into the documents by hand, each at a place of its own, "
+                "before the source is planted."
             )
         found.setdefault(trap_id, []).append(text)
     if not found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,8 +158,7 @@ class Writing:
         with atomic_writer(target) as stream:
             parquet.rewrite(file.path, stream, self.host.field, changed())
         parquet.check_rewritten(file.path, target, self.host.field, added)
-        with atomic_writer(originals / f"{before.sha256}.parquet") as stream:
-            os.fchmod(stream.fileno(), 0o600)
+        with atomic_writer(originals / f"{before.sha256}.parquet", secret=True) as stream:
             put_in(file.path, stream, ())
         return before, put_in(target, None, ())[1]
 

@@ -7,7 +7,6 @@ holds no decoy. What it says is checked when it is read; whether the way back is
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -31,6 +30,7 @@ from .splice import Fingerprint
 
 PLACEMENTS_VERSION: Literal[1] = 1
 PLACEMENTS_FORMAT: Literal["palimpsest traps placements"] = "palimpsest traps placements"
+ORIGINALS = ".originals"  # ends the name of the folder with the originals of planted parquet files
 
 
 class PlantedCopy(NamedTuple):
@@ -172,7 +172,7 @@ class Placements(Record):
 
 def originals_folder(path: Path) -> Path:
     """Where the originals of planted parquet files lie, beside the placements."""
-    return path.with_name(f"{path.name}.originals")
+    return path.with_name(f"{path.name}{ORIGINALS}")
 
 
 def write_placements(path: Path, placements: Placements) -> None:
@@ -183,8 +183,7 @@ def write_placements(path: Path, placements: Placements) -> None:
         StorageError: The file cannot be written.
     """
     refuse_taken(path, "placements are never overwritten")
-    with atomic_writer(path) as stream:
-        os.fchmod(stream.fileno(), 0o600)  # before the first byte
+    with atomic_writer(path, secret=True) as stream:
         for line in _lines(placements):
             stream.write(line.encode())
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ... import __version__
 from ...errors import InputError
@@ -40,6 +40,7 @@ from .placements import (
     originals_folder,
     write_placements,
 )
+from .secret_files import refuse_secrets
 from .whole import check_output, whole_output
 
 
@@ -95,6 +96,31 @@ class Planting:
             neighbourhood=self.neighbourhood,
             tokenizer_sha256=None if self.tokenizer is None else self.tokenizer[1],
         )
+
+
+class Room(NamedTuple):
+    """What a corpus must have: documents with ``words_each`` word positions or more, and ``words`` in all of them."""
+
+    n_documents: int
+    words_each: int
+    words: int
+
+
+def room(copies: Sequence[int], placement: Literal["document", "scattered"], *, min_words: int = 1) -> Room:
+    """The least room that copies need.
+
+    With a document for each trap, every host has room for the trap with most copies, so that hosts do not depend on
+    the arm.
+
+    Args:
+        copies: Number of copies of each trap.
+        placement: As in `Planting`.
+        min_words: As in `Planting`.
+    """
+    if placement == "scattered":
+        return Room(0, min_words, sum(copies))
+    each = max(min_words, *copies)
+    return Room(len(copies), each, each * len(copies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +179,15 @@ def plant(
 
     Raises:
         InputError: An output stands in the way or lies in the source, or there is not enough room for the copies.
-        DataError: A file cannot be read or changed meanwhile, or holds a trap already.
+        DataError: A file cannot be read or changed meanwhile, holds a trap already, or is itself a ledger, placements,
+            a disclosure or a table of traps.
         InstrumentError: A parquet file did not keep what it must.
         StorageError: An output cannot be written; then none is there.
     """
     members = planting.members()
     sources = list_sources(source)
     _check_outputs(source, out, placements)
+    refuse_secrets(sources)
     known = [(trap.id, trap.text) for trap in planting.ledger.traps]
     found = survey(sources, planting.host, known, progress=progress)
     plan, n_hosts = _plan(planting, members, found)
@@ -246,13 +274,13 @@ def _plan(planting: Planting, members: tuple[PlantedTrap, ...], found: Survey) -
     Returns:
         The plan, and how many documents are hosts.
     """
-    most = max(trap.n_rep for trap in members)
-    needed = max(planting.min_words, most if planting.placement == "document" else 1)
-    hosts = [number for number, size in enumerate(found.sizes) if size >= needed]
-    if planting.placement == "document" and len(hosts) < len(members):
+    needed = room([trap.n_rep for trap in members], planting.placement, min_words=planting.min_words)
+    hosts = [number for number, size in enumerate(found.sizes) if size >= needed.words_each]
+    if len(hosts) < needed.n_documents:
+        most = max(trap.n_rep for trap in members)
         raise InputError(
-            f"{counted(len(members), 'trap')} need a document each, with {needed:,} word positions or more (the most "
-            f"copies of a trap: {most:,}; --min-words: {planting.min_words:,}). "
+            f"{counted(len(members), 'trap')} need a document each, with {needed.words_each:,} word positions or more "
+            f"(the most copies of a trap: {most:,}; --min-words: {planting.min_words:,}). "
             f"Of {counted(len(found.sizes), 'document')} {len(hosts):,} have that many, and the longest has "
             f"{max(found.sizes, default=0):,}. Give more or longer "
             "documents, a ledger with fewer traps or repetitions, or --placement scattered."

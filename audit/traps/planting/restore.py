@@ -12,7 +12,7 @@ from ...text.files import atomic_writer, make_folder, sha256_file
 from ...text.safe import quoted
 from ...text.sources import require_exists
 from .corpus import MIB
-from .placements import Placements, PlantedFile, originals_folder, read_placements
+from .placements import ORIGINALS, Placements, PlantedFile, originals_folder, read_placements
 from .splice import cut_out, first_change
 from .whole import check_output, whole_output
 
@@ -110,13 +110,27 @@ def _lines(path: Path, file: PlantedFile, first: int, last: int) -> str:
 
 
 def _original(placements: Path, file: PlantedFile) -> Path:
-    kept = originals_folder(placements) / f"{file.original_sha256}.parquet"
-    if not kept.is_file() or sha256_file(kept) != file.original_sha256:
-        raise DataError(
-            f"{kept}, the original of {quoted(file.path)}, is {'changed' if kept.is_file() else 'missing'}. Parquet "
-            "cannot be brought back byte for byte without it: put it back from a copy."
+    """The kept original of a parquet file: named by its SHA-256, so that it is found after the placements are renamed.
+
+    It is looked for in the folder that belongs to the placements' name, then in every other "*.originals" beside it.
+    """
+    own = originals_folder(placements)
+    others = sorted(placements.absolute().parent.glob(f"*{ORIGINALS}"))
+    found = [path for folder in (own, *others) if (path := folder / f"{file.original_sha256}.parquet").is_file()]
+    for path in found:
+        if sha256_file(path) == file.original_sha256:
+            return path
+    if found:
+        why = f"is changed: {found[0]} has another SHA-256. Put it back from a copy"
+    else:
+        why = (
+            f"is missing: {file.original_sha256}.parquet lies neither in {own} nor in another folder *{ORIGINALS} "
+            f"beside {placements}. `traps inject` wrote such a folder beside the placements: move it there, or put it "
+            "back from a copy"
         )
-    return kept
+    raise DataError(
+        f"the original of {quoted(file.path)} {why}; parquet cannot be brought back byte for byte without it."
+    )
 
 
 def _others(planted: Path, record: Placements) -> tuple[str, ...]:
