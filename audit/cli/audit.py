@@ -43,17 +43,20 @@ def audit(
     from ..runs.plan import load_plan
 
     checked, text = load_plan(plan, AuditPlan)
-    run = execute(checked, text, plan, out=out, resume=resume, quiet=quiet)
+    run = execute(checked, text, plan, source=str(plan), out=out, resume=resume, quiet=quiet)
     sys.exit(tell(run, as_json=as_json))
 
 
-def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume: bool, quiet: bool) -> Run:
+def execute(
+    plan: AuditPlan, text: str, path: Path, *, source: str | None, out: Path | None, resume: bool, quiet: bool
+) -> Run:
     """Make or resume the run of a plan, and write its report.
 
     Args:
         plan: The checked plan.
         text: The plan as it was written.
-        path: Where it was read from; paths in it start at its folder.
+        path: Where it was read from, or would stand; paths in it start at its folder.
+        source: What messages call it; None where it stands for flags, which they name themselves.
         out: Folder of the run, or None for the default.
         resume: Whether an interrupted run may be gone on with.
         quiet: Show no progress.
@@ -68,7 +71,8 @@ def execute(plan: AuditPlan, text: str, path: Path, *, out: Path | None, resume:
     subject = plan.subject.subject(path)
     reference = None if plan.reference is None else plan.reference.subject(path)
     loaders = _Loaders(partial(load, subject), None if reference is None else partial(load, reference))
-    works = [*_traps(plan, path, loaders), *_membership(plan, path, loaders)]
+    with _about(source):
+        works = [*_traps(plan, path, loaders), *_membership(plan, path, loaders)]
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
@@ -127,15 +131,14 @@ def _traps(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
     from ..traps.run import audit_traps, check_inputs
     from .audit_traps import read_traps
 
-    with _about_the_plan(path):
-        read = read_traps(plan.traps, path)
-        items = check_inputs(
-            read.table,
-            source=read.source,
-            plan=read.plan,
-            has_reference=loaders.reference is not None,
-            asked=read.asked,
-        )
+    read = read_traps(plan.traps, path)
+    items = check_inputs(
+        read.table,
+        source=read.source,
+        plan=read.plan,
+        has_reference=loaders.reference is not None,
+        asked=read.asked,
+    )
     settings: dict[str, Any] = {"source": read.source, "plan": read.plan, "asked": read.asked}
     settings |= {"truncate": plan.traps.truncate, **loaders._asdict()}
     yield _Work(
@@ -157,6 +160,7 @@ def _membership(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Wor
     from ..membership.run import audit_membership, check_inputs
     from ..text.readers import read_texts
     from .audit_extras import extras_of
+    from .left_out import tell_left_out
 
     read = partial(
         read_texts,
@@ -166,15 +170,15 @@ def _membership(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Wor
         skip_bad_lines=asked.skip_bad_lines,
     )
     suspect, validation = read(asked.source("suspect", path)), read(asked.source("validation", path))
+    tell_left_out(suspect.left_out + validation.left_out)
     comparison = asked.membership()
-    with _about_the_plan(path):
-        items = check_inputs(
-            suspect,
-            validation,
-            plan=comparison,
-            has_reference=loaders.reference is not None,
-            further=asked.scores,
-        )
+    items = check_inputs(
+        suspect,
+        validation,
+        plan=comparison,
+        has_reference=loaders.reference is not None,
+        further=asked.scores,
+    )
     extras, shots = extras_of(asked, path, seed=asked.seed)
     settings: dict[str, Any] = {"plan": comparison, "truncate": asked.truncate, **loaders._asdict()}
     settings |= {"further": asked.scores, "extras": extras}
@@ -191,17 +195,21 @@ def _membership(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Wor
 
 
 @contextmanager
-def _about_the_plan(path: Path) -> Iterator[None]:
+def _about(source: str | None) -> Iterator[None]:
     """Names the plan in what is wrong with it; what is wrong with a file is a DataError, which names that."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        if source is None:
+            raise
+        raise InputError(f"{source}: {error}") from error
 
 
 def _limitations(run: Run) -> tuple[str, ...]:
     """What the models themselves put limits to."""
-    cutters = {subject["fingerprint"]["tokenizer"] for subject in run.record.subjects.values()}
+    prints = [subject["fingerprint"] for subject in run.record.subjects.values()]
+    # tokenizer.json, where there is one, decides how text is cut; tokenizer_config.json may differ in other things.
+    cutters = {one["files"].get("tokenizer.json", one["tokenizer"]) for one in prints}
     if len(cutters) < 2:
         return ()
     told = {

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..lm.checkpoint import find_folder, fingerprint
 from ..runs.plan import resolve_path
 from ..text.readers import read_texts
 from .audit_plan import MembershipTable, TrapsTable
+from .left_out import tell_left_out
 
 if TYPE_CHECKING:
     from ..membership.extras import Extras
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 def extras_of(
     given: TrapsTable | MembershipTable, plan: Path, *, seed: int
 ) -> tuple[Callable[[], Extras], dict[str, str]]:
-    """Reads the shots, and checks the rest.
+    """Reads the shots, and finds the masked model.
 
     Args:
         given: ``[traps]`` or ``[membership]``.
@@ -28,11 +30,17 @@ def extras_of(
         What makes the extras, called when something is left to score; and name -> SHA-256 of what they rest on.
 
     Raises:
-        InputError: A file is missing.
+        InputError: A file or folder is missing.
         DataError: The shots cannot be read.
+        ModelError: The masked model's folder is no checkpoint.
     """
     shots = None if given.shots is None else read_texts(resolve_path(given.shots, plan))
-    masked = None if given.masked is None else resolve_path(given.masked, plan)
+    if shots is not None:
+        tell_left_out(shots.left_out)
+    masked, inputs = None, {} if shots is None else {"shots": shots.sha256}
+    if given.masked is not None:
+        masked = find_folder(str(resolve_path(given.masked, plan)), revision=None, trust_remote_code=False)
+        inputs["masked model"] = fingerprint(masked).weights
 
     def make() -> Extras:
         from ..membership.extras import Extras
@@ -48,4 +56,4 @@ def extras_of(
             seed=seed,
         )
 
-    return make, {} if shots is None else {"shots": shots.sha256}
+    return make, inputs

@@ -105,10 +105,6 @@ class TrapsTable(_ScoresTable):
             raise ValueError(
                 "a test in context needs context_tokens, planted (what `traps inject` wrote) and placements."
             )
-        if ("recall" in self.scores) != (self.shots is not None):
-            raise ValueError('the score "recall" needs shots, texts that no model here saw, and only it does.')
-        if "neighbourhood" not in self.scores and self.model_fields_set & {"neighbours", "masked"}:
-            raise ValueError('neighbours and masked are of the score "neighbourhood"; add it to scores.')
         return self
 
     def detection(self) -> DetectionPlan:

@@ -53,7 +53,7 @@ def demo(
     name = Path(f"demo-{testbed.folder.name}")
     plan = parse_plan(text, AuditPlan, source="the demo's plan")
     folder = out or Path("palimpsest-runs") / name
-    run = execute(plan, text, Path.cwd() / name, out=folder, resume=True, quiet=quiet)
+    run = execute(plan, text, Path.cwd() / name, source=None, out=folder, resume=True, quiet=quiet)
     code = tell(run, as_json=as_json)
     if not as_json:
         print(f"The plan is {options.shown(run.folder / 'plan.toml')}; run it again with: palimpsest audit PLAN")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .plan_text import plan_text
+from .plan_text import model_tables, plan_text
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 NAME = Path("membership")  # of the plan that the flags stand for, and of the run's default folder
@@ -57,13 +57,8 @@ def membership(
         bool, typer.Option("--skip-bad-lines", help="Leave malformed records out, and count them in the report.")
     ] = False,
     seed: options.Seed = 0,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit of MODEL, when it is a Hugging Face id; not of the reference."),
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="PEFT adapter (folder or id) laid over MODEL; not over the reference.")
-    ] = None,
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -84,12 +79,16 @@ def membership(
     from .audit import execute, tell
     from .audit_plan import AuditPlan
 
-    shared = {"dtype": dtype, "device": device, "device_map": device_map, "trust_remote_code": trust_remote_code}
-    tables: dict[str, dict[str, object]] = {
-        "subject": {"model": model, "revision": revision, "adapter": adapter, **shared}
-    }
-    if reference is not None:
-        tables["reference"] = {"model": reference, **shared}
+    tables = model_tables(
+        model,
+        reference,
+        revision=revision,
+        adapter=adapter,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
     tables["membership"] = {
         "suspect": suspect,
         "validation": validation,
@@ -109,5 +108,5 @@ def membership(
     plan = parse_plan(text, AuditPlan, source="the flags")
     if plan.membership is not None:
         plan.membership.membership().score(has_reference=reference is not None)
-    run = execute(plan, text, Path.cwd() / NAME, out=out, resume=resume, quiet=quiet)
+    run = execute(plan, text, Path.cwd() / NAME, source=None, out=out, resume=resume, quiet=quiet)
     sys.exit(tell(run, as_json=as_json))

@@ -17,6 +17,13 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; au
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that the checkpoint brings along. Read it first.")
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Branch, tag or commit of the model, when it is a Hugging Face id; not of a reference."),
+]
+Adapter = Annotated[
+    str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model; not over a reference.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]

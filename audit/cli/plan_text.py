@@ -8,6 +8,16 @@ from collections.abc import Mapping
 from ..errors import InputError
 
 
+def model_tables(
+    model: str, reference: str | None, *, revision: str | None, adapter: str | None, **loading: object
+) -> dict[str, dict[str, object]]:
+    """The tables ``[subject]`` and, where there is one, ``[reference]``, both loaded as ``loading`` tells."""
+    tables = {"subject": {"model": model, "revision": revision, "adapter": adapter, **loading}}
+    if reference is not None:
+        tables["reference"] = {"model": reference, **loading}
+    return tables
+
+
 def plan_text(tables: Mapping[str, Mapping[str, object]], *, made_by: str) -> str:
     """TOML of the tables; what is None is left out.
 

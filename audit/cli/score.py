@@ -49,13 +49,8 @@ def score(
         ),
     ] = False,
     token_budget: Annotated[int | None, typer.Option(help="Tokens in a batch, padding included.")] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit of MODEL, when it is a Hugging Face id; not of the reference."),
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="PEFT adapter (folder or id) laid over MODEL; not over the reference.")
-    ] = None,
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -74,6 +69,7 @@ def score(
     """
     from ..lm.checkpoint import find_checkpoint, is_local
     from ..text.readers import read_texts
+    from .left_out import tell_left_out
     from .outputs import check_out
 
     check_out(out, texts)
@@ -104,6 +100,7 @@ def score(
         limit=limit,
         unit=unit,  # type: ignore[arg-type]
     )
+    tell_left_out(table.left_out)
     _tell_skipped(table, out)
     options.quiet_libraries()  # before torch is imported
     from .scoring import Job, run_job

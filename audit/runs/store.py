@@ -304,15 +304,15 @@ class Run:
         """
         return self.folder / "items" / f"{_checked(name)}.parquet"
 
-    def write_items(self, name: str, table: pa.Table) -> None:
-        """Writes a table of items, one row per scored thing, atomically.
+    def write_items(self, name: str, table: pa.Table, *, secret: bool = False) -> None:
+        """Writes a table of items, one row per scored thing, atomically; ``secret`` as in `atomic_writer`.
 
         Raises:
             InputError: The run cannot be written.
             StorageError: The file cannot be written.
         """
         self._require_open()
-        write_parquet(self.items_path(name), table)
+        write_parquet(self.items_path(name), table, secret=secret)
 
     def read_items(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Reads a table of items, or some of its columns.

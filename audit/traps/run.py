@@ -125,7 +125,7 @@ def audit_traps(
         )
         if not items["documents"].map(len).any():
             items = items.drop(columns="documents")
-        run.write_items("traps", pa.Table.from_pandas(items, preserve_index=False))
+        run.write_items("traps", pa.Table.from_pandas(items, preserve_index=False), secret=True)  # decoys
     return section
 
 
@@ -149,14 +149,17 @@ def check_inputs(
     items = check_table(traps, source=source)
     scores = score_names(has_reference=has_reference, further=asked.scores)
     if plan.primary in OF_REFERENCE and not has_reference:
+        otherwise = f", or choose primary from {', '.join(scores)}"
+        if asked.commitments:
+            otherwise = "; the ledger fixed that score, so another cannot be chosen now"
         raise InputError(
             f'the primary score is "{plan.primary}", which compares with a reference model, and none was given. '
-            f"Add [reference] to the plan, or choose primary from {', '.join(scores)}."
+            f"Give a model that never saw the traps (--reference, or [reference] in a plan){otherwise}."
         )
     if plan.primary not in scores:
         raise InputError(
-            f'the primary score is "{plan.primary}", which is not among the scores that are made. Add it: '
-            f'scores = ["{plan.primary}"].'
+            f'the primary score is "{plan.primary}", which is not among the scores that are made. Add it: --scores '
+            f'{plan.primary}, or scores = ["{plan.primary}"] in a plan.'
         )
     if asked.contexts and plan.primary not in IN_CONTEXT:
         raise InputError(
@@ -209,7 +212,7 @@ def _in_context(
                     "decoy_score": _primary(sides[1], plan.primary),
                 }
             )
-            run.write_items(name, table)
+            run.write_items(name, table, secret=True)
             detail["pairs"] = len(pairs)
     pairs = run.read_items(name).to_pandas()
     return judged(items, pairs, plan=plan, n_tokens=n_tokens)

@@ -177,7 +177,7 @@ def test_a_ratio_without_a_reference_is_refused(refused: Refused, plan: Path) ->
     plan.write_text(text[: text.index("[reference]")] + text[text.index("[traps]") :])
     message = refused("audit", plan, "--out", "run")
     assert 'plan.toml: the primary score is "ratio"' in message
-    assert "none was given. Add [reference] to the plan" in message
+    assert "none was given. Give a model that never saw the traps (--reference, or [reference] in a plan)" in message
     assert not Path("run").exists()
 
 

@@ -50,8 +50,8 @@ def test_help_names_every_verb(call: Call) -> None:
 def test_the_help_of_score_says_whose_the_revision_is_and_names_every_format(call: Call) -> None:
     words = " ".join(call("score", "--help").out.split())
     assert "jsonl, json, csv, tsv, txt (each also .gz), parquet, a folder of txt, or hf:owner/name" in words
-    assert "of MODEL, when it is a Hugging Face id; not of the reference" in words
-    assert "laid over MODEL; not over the reference" in words
+    assert "of the model, when it is a Hugging Face id; not of a reference" in words
+    assert "laid over the model; not over a reference" in words
 
 
 def test_version(call: Call) -> None:

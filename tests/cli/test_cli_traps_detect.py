@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_a_model_of_the_planted_text_is_found_with_the_ledgers_plan_and_commitme
     commitment = call("traps", "commit", "ann.json").out.strip()
     run = tmp_path / "run"
     flags = ["--model", "model", "--reference", "reference", "--commitment", commitment, "--placements", "P.json"]
-    flags += ["--planted", "planted.jsonl", "--context", "20", "--scores", "lowercase,ratio_of_losses,min_20"]
+    flags += ["--planted", "planted.jsonl", "--context-tokens", "20", "--scores", "lowercase,ratio_of_losses,min_20"]
     done = call("traps", "detect", "ann.json", *flags, "--out", run, "--quiet")
     assert done.code == 0, done.err
     found = findings(run)
@@ -92,6 +93,8 @@ def test_a_model_of_the_planted_text_is_found_with_the_ledgers_plan_and_commitme
     assert found["traps.in_context"]["estimates"]["share_higher"]["n"] == 12
     assert found["traps.all"]["p_values"]["all"]["n"] == 199  # the ledger's number of re-draws
     items = pd.read_parquet(run / "items" / "traps.parquet")
+    for name in ("traps", "traps-in-context"):  # they tell decoys
+        assert stat.S_IMODE((run / "items" / f"{name}.parquet").stat().st_mode) == 0o600
     assert {"lowercase_score", "ratio_of_losses_score", "min_20_score"} <= set(items.columns)
     record = json.loads((run / "run.json").read_text())["plan"]
     assert record["traps"]["n_draws"] == 199
@@ -127,13 +130,14 @@ def test_two_owners_are_told_apart(call: Call, there: Path, tmp_path: Path) -> N
         (["ann.json", "--commitment", "0" * 64], "is not what was committed to"),
         (["bob.json", "--placements", "P.json"], "the placements are of another ledger"),
         (["A=ann.json", "--placements", "B=P.json"], "[traps] placements is given for 'B'"),
-        (["ann.json", "--context", "5"], "a test in context needs context_tokens, planted"),
+        (["ann.json", "--context-tokens", "5"], "a test in context needs context_tokens, planted"),
         (["ann.json", "--scores", "recal"], "recall"),
         (["ann.json", "--scores", "recall"], 'the score "recall" needs shots'),
         (["ann.json", "--neighbours", "5"], 'neighbours and masked are of the score "neighbourhood"'),
         (["nothing.json"], "nothing.json"),
+        (["ann.json", "--scores", "neighbourhood", "--masked", "nowhere/at-all"], "no folder"),
         (
-            ["ann.json", "--placements", "P.json", "--planted", "docs.jsonl", "--context", "5"],
+            ["ann.json", "--placements", "P.json", "--planted", "docs.jsonl", "--context-tokens", "5"],
             "was changed after traps were planted in it",
         ),
     ],
@@ -144,6 +148,23 @@ def test_what_cannot_be_tested_is_refused_with_one_message(
     flags = ["--model", "model", "--reference", "reference", "--out", "refused"]
     assert told in refused("traps", "detect", *arguments, *flags)
     assert not (there / "refused").exists()
+
+
+def test_a_reference_that_the_ledger_needs_is_asked_for_by_its_flag(refused: Refused, there: Path) -> None:
+    said = refused("traps", "detect", "ann.json", "--model", "model", "--out", "refused")
+    assert "--reference" in said
+    assert "the ledger fixed that score" in said
+
+
+def test_tokenizers_that_differ_in_settings_only_are_not_called_different(
+    call: Call, there: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(there / "reference", tmp_path / "other")
+    settings = tmp_path / "other" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"remark": "none"}))
+    flags = ["--model", "model", "--reference", tmp_path / "other", "--out", tmp_path / "run", "--quiet"]
+    assert call("traps", "detect", "bob.json", *flags).code == 4
+    assert json.loads((tmp_path / "run" / "findings.json").read_text())["limitations"] == []
 
 
 def test_a_ledgers_plan_cannot_be_changed_afterwards(refused: Refused, there: Path) -> None:
@@ -168,4 +189,4 @@ def test_the_traps_of_one_document_are_disclosed_and_no_other(call: Call, refuse
         "traps", "disclose", "ann.json", "--document", "x", "--placements", "P.json", *out
     )
     assert "belongs to another ledger" in refused("traps", "disclose", "bob.json", *of_it, *out)
-    assert "no trap was named" in refused("traps", "disclose", "ann.json", *out)
+    assert "nothing to disclose; give --trap ID" in refused("traps", "disclose", "ann.json", *out)

@@ -11,7 +11,7 @@ import typer
 from ...errors import InputError
 from ...text.safe import quoted
 from .. import options
-from ..plan_text import plan_text
+from ..plan_text import model_tables, plan_text
 from .outputs import LedgerFiles
 
 NAME = Path("detect")  # of the plan that the flags stand for, and of the run's default folder
@@ -32,9 +32,10 @@ def detect(
         typer.Option(help="What `traps inject` wrote; adds a test of each document. OWNER=... with several ledgers."),
     ] = None,
     planted: Annotated[
-        list[str] | None, typer.Option(help="The planted text itself, for --context. OWNER=... with several ledgers.")
+        list[str] | None,
+        typer.Option(help="The planted text itself, for --context-tokens. OWNER=... with several ledgers."),
     ] = None,
-    context: Annotated[
+    context_tokens: Annotated[
         int | None, typer.Option(help="Also read traps after so many tokens of the text before a copy.")
     ] = None,
     scores: Annotated[
@@ -54,12 +55,8 @@ def detect(
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Score the first tokens of traps longer than the context.")
     ] = False,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the model, when it is a Hugging Face id.")
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model; not over the reference.")
-    ] = None,
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -78,18 +75,22 @@ def detect(
     from ..audit import execute, tell
     from ..audit_plan import AuditPlan
 
-    shared = {"dtype": dtype, "device": device, "device_map": device_map, "trust_remote_code": trust_remote_code}
-    tables: dict[str, dict[str, object]] = {
-        "subject": {"model": model, "revision": revision, "adapter": adapter, **shared}
-    }
-    if reference is not None:
-        tables["reference"] = {"model": reference, **shared}
+    tables = model_tables(
+        model,
+        reference,
+        revision=revision,
+        adapter=adapter,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
     tables["traps"] = {
         "ledger": _of_owners("LEDGER", ledger),
         "commitment": _of_owners("--commitment", commitment),
         "placements": _of_owners("--placements", placements),
         "planted": _of_owners("--planted", planted),
-        "context_tokens": context,
+        "context_tokens": context_tokens,
         "scores": None if scores is None else [part.strip() for part in scores.split(",")],
         "shots": shots,
         "neighbours": neighbours,
@@ -98,7 +99,7 @@ def detect(
     }
     text = plan_text(tables, made_by="palimpsest traps detect")
     plan = parse_plan(text, AuditPlan, source="the flags")
-    run = execute(plan, text, Path.cwd() / NAME, out=out, resume=resume, quiet=quiet)
+    run = execute(plan, text, Path.cwd() / NAME, source=None, out=out, resume=resume, quiet=quiet)
     sys.exit(tell(run, as_json=as_json))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,9 +19,6 @@ from .checks import listed
 from .make import audit_table
 from .records import DISCLOSURE_FORMAT, LEDGER_FORMAT, LEDGER_VERSION, Disclosure, Ledger
 
-if TYPE_CHECKING:
-    pass
-
 
 def write_ledger(path: str | Path, ledger: Ledger) -> None:
     """Writes a ledger atomically, readable by its owner alone (mode 0600).
@@ -32,7 +28,8 @@ def write_ledger(path: str | Path, ledger: Ledger) -> None:
         StorageError: The file cannot be written.
     """
     refuse_taken(Path(path), "a ledger is never overwritten")
-    _write_secret(path, lambda stream: stream.write(_serialised(ledger)))
+    with atomic_writer(path, secret=True) as stream:
+        stream.write(_serialised(ledger))
 
 
 def write_disclosure(path: str | Path, disclosure: Disclosure) -> None:
@@ -54,10 +51,10 @@ def write_audit_table(path: str | Path, ledger: Ledger) -> None:
         InputError: Something stands there already.
         StorageError: The file cannot be written.
     """
-    import pyarrow.parquet as pq
+    from ...text.tables import write_parquet
 
     refuse_taken(Path(path), "nothing is overwritten")
-    _write_secret(path, lambda stream: pq.write_table(audit_table(ledger), stream, write_page_checksum=True))
+    write_parquet(path, audit_table(ledger), secret=True)
 
 
 def refuse_taken(path: Path, why: str) -> None:
@@ -147,9 +144,3 @@ def _serialised(record: Ledger | Disclosure) -> bytes:
 
 def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _write_secret(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
-    with atomic_writer(path) as stream:
-        os.fchmod(stream.fileno(), 0o600)  # before the first byte
-        write(stream)
