@@ -17,6 +17,7 @@ LINES: tuple[frozenset[str], ...] = (
     frozenset({"text", "stats"}),
     frozenset({"lm"}),
     frozenset({"runs"}),
+    frozenset({"matching"}),
     frozenset({"membership"}),
     frozenset({"extraction", "traps"}),
     frozenset({"testbed"}),
