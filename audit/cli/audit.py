@@ -19,6 +19,7 @@ from .audit_plan import AuditPlan
 
 if TYPE_CHECKING:
     from ..lm.load import LanguageModel
+    from ..lm.subject import Subject
     from ..progress import Progress
     from ..runs.schema import AuditSection
 
@@ -72,7 +73,7 @@ def execute(
     reference = None if plan.reference is None else plan.reference.subject(path)
     loaders = _Loaders(partial(load, subject), None if reference is None else partial(load, reference))
     with _about(source):
-        works = [*_traps(plan, path, loaders), *_membership(plan, path, loaders)]
+        works = [*_traps(plan, path, loaders, reference), *_membership(plan, path, loaders)]
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
@@ -80,6 +81,7 @@ def execute(
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
         for work in works:
+            work.check_reference()
             check_models(subject, reference, ids=work.ids, texts=work.texts, truncate=work.truncate)
     with Run.start(
         folder,
@@ -123,15 +125,18 @@ class _Work(NamedTuple):
     truncate: bool
     seed: int
     audit: Callable[[Run, Progress], AuditSection]
+    check_reference: Callable[[], None] = lambda: None
 
 
-def _traps(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
+def _traps(plan: AuditPlan, path: Path, loaders: _Loaders, reference: Subject | None) -> Iterator[_Work]:
     if plan.traps is None:
         return
     from ..traps.run import audit_traps, check_inputs
-    from .audit_traps import read_traps
+    from .audit_traps import load_fixed, read_traps, refuse_other
 
     read = read_traps(plan.traps, path)
+    if loaders.reference is not None:
+        loaders = loaders._replace(reference=partial(load_fixed, loaders.reference, read.reference))
     items = check_inputs(
         read.table,
         source=read.source,
@@ -144,12 +149,13 @@ def _traps(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
     yield _Work(
         "traps",
         read.inputs,
-        read.plan.to_record(),
+        read.plan.to_record() | ({} if read.reference is None else {"fixed_reference": read.reference}),
         items["trap_id"].tolist(),
         items["text"].tolist(),
         plan.traps.truncate,
         read.plan.seed,
         lambda run, progress: audit_traps(run, read.table, **settings, progress=progress),
+        partial(refuse_other, reference, read.reference),
     )
 
 

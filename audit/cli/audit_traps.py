@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..lm.checkpoint import find_checkpoint, fingerprint
+from ..lm.subject import Subject
 from ..runs.plan import resolve_path
 from ..text.files import sha256_file
 from ..text.safe import quoted
 from ..text.tables import read_parquet
 from ..traps.config import DetectionPlan
-from ..traps.evidence import evidence_of
+from ..traps.evidence import evidence_of, refuse_other_reference
 from ..traps.in_context import contexts_of
 from ..traps.ledger.files import read_ledger
 from ..traps.ledger.make import check_ledger, verify_ledger
@@ -25,6 +28,8 @@ from .audit_plan import TrapsTable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..lm.load import LanguageModel
+
 
 @dataclass(frozen=True, slots=True)
 class ReadTraps:
@@ -34,6 +39,7 @@ class ReadTraps:
         table: As `audit.traps.table`.
         source: Where they came from, for messages.
         plan: What is tested.
+        reference: SHA-256 of the weights of the only reference model that may be used; None lets every one pass.
         asked: What is done beyond the five scores.
         inputs: Name -> SHA-256 of every file that the run rests on.
     """
@@ -41,6 +47,7 @@ class ReadTraps:
     table: pa.Table
     source: str
     plan: DetectionPlan
+    reference: str | None
     asked: Asked
     inputs: dict[str, str]
 
@@ -56,9 +63,8 @@ def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
     if given.table is not None:
         table = resolve_path(given.table, plan)
         asked = Asked(scores=given.scores, extras=extras)
-        return ReadTraps(
-            read_parquet(table), str(table), given.detection(), asked, {"traps": sha256_file(table), **shots}
-        )
+        inputs = {"traps": sha256_file(table), **shots}
+        return ReadTraps(read_parquet(table), str(table), given.detection(), None, asked, inputs)
     paths = {owner: resolve_path(name, plan) for owner, name in given.of_owners("ledger", ALL).items()}
     commitments = _of_owners(given, "commitment", paths)
     ledgers = {}
@@ -70,7 +76,15 @@ def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
             check_ledger(ledgers[owner], source=str(path))
     places = {owner: resolve_path(name, plan) for owner, name in _of_owners(given, "placements", paths).items()}
     placements = {owner: read_placements(path) for owner, path in places.items()}
-    evidence = evidence_of(ledgers, placements)
+    files = {f"ledger of {owner}": path for owner, path in paths.items()}
+    files |= {f"placements of {owner}": path for owner, path in places.items()}
+    inputs = {name: sha256_file(path) for name, path in files.items()}
+    evidence = evidence_of(
+        ledgers,
+        placements,
+        compared=commitments,
+        placements_sha256={owner: inputs[f"placements of {owner}"] for owner in places},
+    )
     contexts: dict[str, str] = {}
     for owner, name in _of_owners(given, "planted", places).items():
         contexts |= contexts_of(
@@ -87,10 +101,28 @@ def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
         contexts=contexts,
         context_tokens=given.context_tokens or 0,
     )
-    files = {f"ledger of {owner}": path for owner, path in paths.items()}
-    files |= {f"placements of {owner}": path for owner, path in places.items()}
-    inputs = {name: sha256_file(path) for name, path in files.items()}
-    return ReadTraps(evidence.table, ", ".join(map(str, paths.values())), evidence.plan, asked, {**inputs, **shots})
+    source = ", ".join(map(str, paths.values()))
+    return ReadTraps(evidence.table, source, evidence.plan, evidence.reference, asked, {**inputs, **shots})
+
+
+def refuse_other(reference: Subject | None, fixed: str | None) -> None:
+    """Refuses a reference model that is not the one fixed in the ledger, before anything is loaded or written.
+
+    Raises:
+        InputError: As in `audit.traps.evidence.refuse_other_reference`.
+        ModelError: The checkpoint cannot be used.
+    """
+    if reference is None or fixed is None:
+        return
+    folder, *adapters = find_checkpoint(reference)
+    refuse_other_reference(fingerprint(folder, adapter=adapters[0] if adapters else None).weights, fixed)
+
+
+def load_fixed(load: Callable[[], LanguageModel], fixed: str | None) -> LanguageModel:
+    """The reference model, refused when its weights were exchanged since the run began; errors as in `refuse_other`."""
+    lm = load()
+    refuse_other_reference(lm.fingerprint.weights, fixed)
+    return lm
 
 
 def _of_owners(given: TrapsTable, field: str, owners: dict[str, Path]) -> dict[str, str]:

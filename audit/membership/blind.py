@@ -11,15 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import zscore
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from ..stats.auc import roc_auc
+from ..stats.auc import stratified_auc
 from ..stats.estimate import Estimate
 
 Floats = NDArray[np.float64]
@@ -58,9 +56,10 @@ def bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[An
 
 
 def blind_auc(values: Floats, member: NDArray[np.bool_], strata: NDArray[Any]) -> Estimate:
-    """AUC of values standardised inside each stratum over all its texts; members above the others, 99% interval."""
-    even = pd.Series(values).groupby(strata).transform(lambda inside: zscore(inside) if np.ptp(inside) > 0 else 0.0)
-    return roc_auc(even[member], even[~member], level=BLIND_LEVEL)
+    """AUC of values, members above the others of their own stratum, 99% interval; undefined with few texts."""
+    if min(member.sum(), (~member).sum()) < LEAST_TEXTS:
+        return Estimate.undefined(method="AUC", why=f"fewer than {LEAST_TEXTS} texts on a side", level=BLIND_LEVEL)
+    return stratified_auc(values, member, strata.tolist(), level=BLIND_LEVEL)
 
 
 def excludes_half(estimate: Estimate) -> bool:

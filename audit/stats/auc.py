@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from ..errors import InputError
-from .checks import Floats, finite_vector, open_unit
+from .checks import Floats, Labels, finite_vector, label_codes, open_unit
 from .estimate import Estimate
+
+LEAST = 10  # texts on each side, below which an AUC inside strata takes its conservative bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +81,77 @@ def roc_auc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) ->
     """
     positive, negative = finite_vector(positive, "positive"), finite_vector(negative, "negative")
     open_unit(level, "level")
-    n, pairs = len(positive) + len(negative), min(len(positive), len(negative))
     above, below = _placements(positive, negative)
-    auc = float(above.mean())
-    variance = _variance(above, below)
+    pairs = min(len(positive), len(negative))
+    return _interval(float(above.mean()), _variance(above, below), pairs, len(positive) + len(negative), level, "AUC")
+
+
+def stratified_auc(
+    scores: ArrayLike, is_positive: NDArray[np.bool_], strata: Labels, *, level: float = 0.95
+) -> Estimate:
+    """P(positive > negative of its own stratum) + P(equal) / 2: only texts of one stratum are ever compared.
+
+    With V_i the share of negatives *of its stratum* below positive i and w_s = n1_s / n1,
+
+        AUC = mean V = sum_s w_s AUC_s,   variance = var(V)/n1 + sum_s w_s² var_s(W)/n0_s
+
+    (Van Elteren's weights for DeLong's placements; var(V) over all positives, so that strata of one positive have one,
+    which is a little too much where strata differ). Strata may differ in anything, shares of positives included, and
+    the AUC of scores that know nothing is 0.5 all the same. A pooled AUC, of scores standardised or not, is 0.5 only
+    where every stratum has the same share of positives. Strata with one side empty are left out.
+
+    The interval is that of `roc_auc`, its bounds on m = min_s min(n1_s, n0_s) / w_s disjoint pairs; with fewer than
+    `LEAST` texts on a side it is Hoeffding's, because DeLong's variance of two or three placements is often near 0.
+
+    Args:
+        scores: Shape (n,), higher = more suspicious.
+        is_positive: Which texts are members, shape (n,).
+        strata: A label for each text.
+        level: Confidence level, in (0, 1).
+
+    Returns:
+        AUC in [0, 1]; ``n`` counts the texts of strata with both sides. Undefined where there is no such stratum.
+
+    Raises:
+        InputError: Scores are not 1-D or not finite, or ``level`` is not in (0, 1).
+    """
+    values = finite_vector(scores, "scores")
+    open_unit(level, "level")
+    codes, names = label_codes(strata, "strata", n=len(values))
+    above, of_negatives, sizes = [], [], []
+    for code in range(len(names)):
+        inside = codes == code
+        positive, negative = values[inside & is_positive], values[inside & ~is_positive]
+        if not len(positive) or not len(negative):
+            continue
+        placed, below = _placements(positive, negative)
+        above.append(placed)
+        sizes.append((len(positive), len(negative)))
+        of_negatives.append(below.var(ddof=1) / len(negative) if len(negative) > 1 else 0.25)  # at most 1/4
+    if not above:
+        return Estimate.undefined(method="AUC inside strata", why="no stratum has texts on both sides", level=level)
+    placements, counts = np.concatenate(above), np.array(sizes)
+    weights = counts[:, 0] / counts[:, 0].sum()
+    variance = None
+    if counts.sum(axis=0).min() >= LEAST:
+        variance = float(placements.var(ddof=1) / len(placements) + (weights**2) @ np.array(of_negatives))
+    pairs = max(1, int((counts.min(axis=1) / weights).min() + 1e-9))
+    return _interval(float(placements.mean()), variance, pairs, int(counts.sum()), level, "AUC inside strata")
+
+
+def _interval(auc: float, variance: float | None, pairs: int, n: int, level: float, what: str) -> Estimate:
     if auc in (0.0, 1.0):
         edge = ((1 - level) / 2) ** (1 / pairs)
         low, high = (edge, 1.0) if auc == 1.0 else (0.0, 1 - edge)
-        name = f"AUC, every pair in one order: Clopper-Pearson on {pairs} disjoint pairs (conservative)"
+        name = f"{what}, every pair in one order: Clopper-Pearson on {pairs} disjoint pairs (conservative)"
         return Estimate(auc, low, high, level, n, name)
     if variance is None or variance == 0.0:
         margin = _hoeffding(pairs, level)
-        name = f"AUC, no usable variance: Hoeffding bound on {pairs} disjoint pairs (conservative)"
+        name = f"{what}, no usable variance: Hoeffding bound on {pairs} disjoint pairs (conservative)"
         return Estimate(auc, max(0.0, auc - margin), min(1.0, auc + margin), level, n, name)
     centre = math.log(auc / (1 - auc))
     reach = float(norm.isf((1 - level) / 2)) * math.sqrt(variance) / (auc * (1 - auc))
-    return Estimate(auc, _expit(centre - reach), _expit(centre + reach), level, n, "AUC, DeLong on the logit scale")
+    return Estimate(auc, _expit(centre - reach), _expit(centre + reach), level, n, f"{what}, DeLong on the logit scale")
 
 
 def auc_difference_paired(

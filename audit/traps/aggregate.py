@@ -8,15 +8,16 @@ sequences above it) is not used: it has no error rate of its own.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..stats.auc import roc_auc
 from ..stats.estimate import Estimate, PValue
-from ..stats.multiplicity import benjamini_hochberg, holm
+from ..stats.multiplicity import benjamini_hochberg
 from ..stats.stratified import stratified_permutation
 from . import detect
 from .config import DetectionPlan
@@ -31,12 +32,13 @@ class Owner:
     Attributes:
         name: Owner.
         n_traps: Planted traps, whatever their number of copies.
-        auc: Of these traps against the owner's decoys, standardised inside each stratum.
+        auc: Of these traps, each against the decoys of its own stratum.
         p_value: Permutation test over all of them.
-        p_holm: After Holm's correction over all owners, times the number of families.
-        n_tests: Tests that are counted for it: owners times families.
-        verdict: By the rule of `audit.traps.detect.arms`. A single owner's is not used: its traps are tested by the
+        p_holm: After Holm's correction over all tests that can say "found": owners and arms.
+        n_tests: How many these are.
+        verdict: By the rule of `audit.traps.detect.judged`. A single owner's is not used: its traps are tested by the
             arms already, and a second look at the same traps at the full alpha would find too much.
+        lower: As of `audit.traps.detect.Arm`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Owner:
     p_holm: float
     n_tests: int
     verdict: str
+    lower: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,40 +70,40 @@ class Document:
     q_value: float
 
 
-def n_families(items: pd.DataFrame) -> int:
-    """How many families of tests decide: the arms and, where there are several owners, these (`detect.arms`)."""
-    return 1 if items.loc[items["arm"] == "member", "owner"].nunique() == 1 else 2
+def owner_tests(items: pd.DataFrame, *, plan: DetectionPlan) -> dict[str, PValue]:
+    """Owner -> the test of all its traps, uncorrected; strata belong to one owner each."""
+    member = items["arm"] == "member"
+    return {
+        name: _test(items, (items["owner"] == name).to_numpy(), plan, [plan.seed, 1, place], plan.n_draws)
+        for place, name in enumerate(sorted(set(items.loc[member, "owner"])))
+    }
 
 
-def owners(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Owner]:
-    """The test of each owner's traps, by name, Holm-corrected over owners.
+def owners(
+    items: pd.DataFrame, tests: Mapping[str, PValue], *, plan: DetectionPlan, others: Sequence[PValue] = ()
+) -> list[Owner]:
+    """What is said of each owner's traps, by name.
 
     Args:
         items: Scored traps with the column ``owner``; strata belong to one owner each.
+        tests: From `owner_tests`.
         plan: What is tested.
+        others: The arms' tests, with which these are corrected (`detect.corrected`).
     """
-    even = detect.standardised(items, plan.primary)
-    decoy = (items["arm"] == "decoy").to_numpy()
-    names = sorted(set(items.loc[~decoy, "owner"]))
-    tests, families = [], n_families(items)
-    for place, name in enumerate(names):
-        inside = (items["owner"] == name).to_numpy()
-        tests.append(_test(items, inside, plan, [plan.seed, 1, place], plan.n_draws))
-    corrected = np.minimum(1.0, families * np.array(holm([test.value for test in tests])))
     found = []
-    for name, test, p_holm in zip(names, tests, corrected, strict=True):
+    for (name, test), p_holm in zip(tests.items(), detect.corrected(list(tests.values()), others), strict=True):
         inside = (items["owner"] == name).to_numpy()
-        auc = roc_auc(even[inside & ~decoy], even[inside & decoy], level=plan.level)
-        enough = detect.enough_decoys(items[inside])
+        said = detect.judged(items[inside], plan, float(p_holm), n_tests=len(tests) + len(others))
         found.append(
             Owner(
                 name=name,
-                n_traps=int((inside & ~decoy).sum()),
-                auc=auc,
+                n_traps=int((items.loc[inside, "arm"] == "member").sum()),
+                auc=said.auc,
                 p_value=test,
                 p_holm=float(p_holm),
-                n_tests=len(tests) * families,
-                verdict=detect.verdict(float(p_holm), auc, plan, enough=enough),
+                n_tests=len(tests) + len(others),
+                verdict=said.verdict,
+                lower=said.lower,
             )
         )
     return found
@@ -109,17 +112,20 @@ def owners(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Owner]:
 def documents(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Document]:
     """The test of each document's traps, smallest p-value first.
 
-    A document's own decoys are those of the strata of its traps: decoys stand in no document.
+    A document's own decoys are those of the strata of its traps: decoys stand in no document. Documents of two owners
+    are two, whatever they are called; where two are called alike, they are told as "owner: name".
 
     Args:
-        items: Scored traps with the column ``documents``: for each, the list of documents that hold a copy.
+        items: Scored traps with the columns ``owner`` and ``documents``: for each, the list of documents that hold a
+            copy.
         plan: What is tested.
     """
     decoy = (items["arm"] == "decoy").to_numpy()
-    holders: dict[str, list[int]] = {}
-    for place, names in enumerate(items["documents"]):
+    holders: dict[tuple[str, str], list[int]] = {}  # (name, owner) -> traps
+    for place, (names, owner) in enumerate(zip(items["documents"], items["owner"], strict=True)):
         for name in names if not decoy[place] else ():
-            holders.setdefault(str(name), []).append(place)
+            holders.setdefault((str(name), str(owner)), []).append(place)
+    n_called = Counter(name for name, _ in holders)
     tests = []
     for number, (_, places) in enumerate(sorted(holders.items())):
         own = np.zeros(len(items), bool)
@@ -132,8 +138,14 @@ def documents(items: pd.DataFrame, *, plan: DetectionPlan) -> list[Document]:
     n_rep = items["n_rep"].to_numpy()
     q_values = benjamini_hochberg([test.value for test in tests])
     found = [
-        Document(name, tuple(places), int(n_rep[places].sum()), test, float(q))
-        for (name, places), test, q in zip(sorted(holders.items()), tests, q_values, strict=True)
+        Document(
+            name if n_called[name] == 1 else f"{owner}: {name}",
+            tuple(places),
+            int(n_rep[places].sum()),
+            test,
+            float(q),
+        )
+        for ((name, owner), places), test, q in zip(sorted(holders.items()), tests, q_values, strict=True)
     ]
     return sorted(found, key=lambda one: (one.p_value.value, one.name))
 

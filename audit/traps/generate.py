@@ -169,8 +169,9 @@ def generate_pool(
                 f"traps: after {design.max_rounds} rounds not every perplexity bucket of length {length} holds "
                 f"{design.per_stratum} candidates ({found}). Of {tally['sampled']:,} samples "
                 f"{tally['not_canonical']:,} did not survive decoding and encoding, {tally['outside']:,} lay in no "
-                f"bucket, {tally['too_similar']:,} were too similar. Widen perplexity_edges, add temperatures, raise "
-                "max_jaccard or max_rounds, or ask for fewer traps."
+                f"bucket, {tally['too_similar']:,} were too similar. Widen perplexity_edges (--edges), add "
+                "temperatures (--temperatures), raise max_jaccard (--max-jaccard) or max_rounds (--max-rounds), or ask "
+                "for fewer traps."
             )
         pool += [candidate for bucket in buckets for candidate in strata[bucket]]
         tally["accepted"] = sum(map(len, strata.values()))

@@ -5,6 +5,8 @@ A folder holds the seed and one part for each finished round. It goes when the l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
@@ -36,8 +38,11 @@ def kept_seed(folder: Path) -> int | None:
     return read_record(path, KeptSeed, missing="").seed if path.is_file() else None
 
 
-def open_rounds(folder: Path, lm: LanguageModel, design: TrapDesign, *, seed: int, restart: bool) -> ShardedTable:
-    """Where the rounds of a draw are kept; open it with ``with``.
+@contextmanager
+def open_rounds(
+    folder: Path, lm: LanguageModel, design: TrapDesign, *, seed: int, restart: bool
+) -> Iterator[ShardedTable]:
+    """Where the rounds of a draw are kept, open.
 
     What decides a round is the model, the seed and the sampling; numbers of traps, buckets and bounds of likeness may
     change, and the same rounds serve.
@@ -46,16 +51,16 @@ def open_rounds(folder: Path, lm: LanguageModel, design: TrapDesign, *, seed: in
         folder: Made when absent, readable by its owner alone.
         lm: The generator.
         design: Sampling fields and lengths.
-        seed: Seed of the draw; written into the folder.
+        seed: Seed of the draw; written into the folder once it is certain that its rounds are of this draw.
         restart: Throw away the rounds that are there.
 
     Raises:
+        InputError: The rounds are of another draw.
         StorageError: The folder cannot be made or written.
     """
     make_folder(folder)
     with storage_errors(folder, kept="nothing was changed", doing="protect"):
         folder.chmod(0o700)
-    write_record(folder / SEED_FILE, KeptSeed(seed=seed))
     key = content_key(
         seed=seed,
         model=lm.fingerprint.to_record(),
@@ -66,7 +71,9 @@ def open_rounds(folder: Path, lm: LanguageModel, design: TrapDesign, *, seed: in
         truncation=[design.top_k, design.top_p, design.min_p],
         size=[design.max_rounds, design.samples_per_round],
     )
-    return ShardedTable(folder, key=key, n_parts=n_rounds(design), restart=restart)
+    with ShardedTable(folder, key=key, n_parts=n_rounds(design), restart=restart) as rounds:
+        write_record(folder / SEED_FILE, KeptSeed(seed=seed))
+        yield rounds
 
 
 def remove_rounds(folder: Path) -> None:

@@ -21,8 +21,9 @@ from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
 from . import detect
-from .aggregate import documents, n_families, owners
+from .aggregate import documents, owner_tests, owners
 from .config import DetectionPlan
+from .evidence import Committed
 from .findings.section import make_section
 from .in_context import InContext, judged, pair_up, score_pairs
 from .table import check_table
@@ -37,7 +38,7 @@ class Asked:
     Attributes:
         scores: Further scores.
         extras: Makes what they need, such as shots and a masked model; called when something is left to score.
-        commitments: Owner -> commitment of the ledger, where there is one.
+        commitments: Owner -> what can be said of the commitment to the ledger, where there is one.
         in_tokens: Whether lengths are tokens of the traps' generator; then those cut otherwise by the model are told.
         contexts: Trap id -> what stood before a copy of it; empty for no test in context.
         context_tokens: Tokens of context.
@@ -45,7 +46,7 @@ class Asked:
 
     scores: tuple[ExtraScore, ...] = ()
     extras: Callable[[], Extras] = lambda: NOTHING
-    commitments: Mapping[str, str] = field(default_factory=dict)
+    commitments: Mapping[str, Committed] = field(default_factory=dict)
     in_tokens: bool = False
     contexts: Mapping[str, str] = field(default_factory=dict)
     context_tokens: int = 0
@@ -110,13 +111,16 @@ def audit_traps(
     with nullcontext() if run.has("traps.detect") else run.stage("traps.detect"):
         items["rank_p"] = detect.rank_p_values(items, plan.primary)
         items["exposure_bits"] = -np.log2(items["rank_p"])
+        of_owners = owner_tests(items, plan=plan)
+        several = len(of_owners) > 1  # the traps of a single owner are those of the arms
+        arms = detect.arms(items, scores, plan=plan, others=list(of_owners.values()) if several else ())
         section = make_section(
             items,
             scores,
             cells=detect.cells(items, scores, plan=plan),
-            arms=detect.arms(items, scores, plan=plan, families=n_families(items)),
+            arms=arms,
             blind=detect.blind(items, plan=plan),
-            owners=owners(items, plan=plan),
+            owners=owners(items, of_owners, plan=plan, others=[arm.p_value for arm in arms] if several else ()),
             documents=documents(items, plan=plan),
             in_context=in_context,
             commitments=asked.commitments,
@@ -147,6 +151,8 @@ def check_inputs(
     """
     asked = asked or Asked()
     items = check_table(traps, source=source)
+    # The order decides which re-dealings are made; so no p-value depends on how traps or ledgers were given.
+    items = items.sort_values(["stratum", "trap_id"], ignore_index=True)
     scores = score_names(has_reference=has_reference, further=asked.scores)
     if plan.primary in OF_REFERENCE and not has_reference:
         otherwise = f", or choose primary from {', '.join(scores)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,13 +41,14 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
 
     Args:
         table: At least the columns ``trap_id, text, arm, n_rep, length, stratum``. Where they are there, ``owner``
-            (text) tells whose trap it is and ``documents`` (list of text) which documents hold a copy.
+            (text) tells whose trap it is, ``documents`` (list of text) which documents hold a copy, and ``n_exact``
+            and ``n_near`` how many of a member's copies are exact and near ones; null where that is not known.
         source: Where it came from, for the message.
 
     Raises:
         DataError: A column is missing or twice there, a cell is empty or of the wrong type, a text is not UTF-8, an id
-            occurs twice, an arm is neither "member" nor "decoy", a member has no copies or a decoy has some, or a
-            stratum with members has no decoys.
+            or a text occurs twice, an arm is neither "member" nor "decoy", a member has no copies or a decoy has some,
+            exact and near copies do not add up, or a stratum with members has no decoys.
     """
     twice_named = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if twice_named:
@@ -80,6 +82,7 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
             f"{source}, row {twice.index[0] + 1}: trap {quoted(twice.iloc[0])} occurs more than once; every trap needs "
             "an id of its own."
         )
+    _refuse_same_texts(frame, source)
     unknown = frame[~frame["arm"].isin(["member", "decoy"])]
     if len(unknown):
         raise DataError(
@@ -95,6 +98,7 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
     if copies.any():
         raise DataError(f"{source}, row {copies.idxmax() + 1}: members need n_rep of 1 or more, and decoys n_rep 0.")
     frame = _with_groups(frame, source)
+    _check_copies(frame, source)
     alone = sorted(set(frame.loc[member, "stratum"]) - set(frame.loc[~member, "stratum"]))
     if alone:
         raise DataError(
@@ -102,6 +106,72 @@ def check_table(table: pa.Table, *, source: str) -> pd.DataFrame:
             "every stratum needs unplanted controls from the same draw."
         )
     return frame
+
+
+def near_copies(items: pd.DataFrame, n_rep: int) -> str:
+    """What an arm's name hides: "Of the 10 copies of each trap, 1 is exact and 9 are near copies."
+
+    Args:
+        items: A checked table.
+        n_rep: Copies of the arm's traps.
+
+    Returns:
+        A sentence, with the range where traps differ; empty when no copy is known to be a near one.
+    """
+    if "n_near" not in items:
+        return ""
+    arm = items[(items["arm"] == "member") & (items["n_rep"] == n_rep)]
+    known = arm[arm["n_near"].notna()]
+    if not len(known) or known["n_near"].max() == 0:
+        return ""
+    exact = _range(int(known["n_exact"].min()), int(known["n_exact"].max()))
+    near = _range(int(known["n_near"].min()), int(known["n_near"].max()))
+    where = "Of" if len(known) == len(arm) else "Where placements were given, of"
+    return f"{where} the {n_rep:,} copies of each trap, {exact} exact and {near} near copies."
+
+
+def _range(least: int, most: int) -> str:
+    if least == most:
+        return f"{most:,} {'is' if most == 1 else 'are'}"
+    return f"{least:,} to {most:,} are"
+
+
+def _refuse_same_texts(frame: pd.DataFrame, source: str) -> None:
+    """A text that stands twice is no trap of its own, and one that is member and decoy was published."""
+    same = pd.Series([" ".join(unicodedata.normalize("NFC", text).split()) for text in frame["text"]])
+    if not same.duplicated().any():
+        return
+    row = int(same.duplicated().idxmax())
+    first = int((same == same[row]).idxmax())
+    arms = {frame["arm"][first], frame["arm"][row]}
+    why = (
+        "A decoy must never have been published"
+        if arms == {"member", "decoy"}
+        else "Traps are counted as independent, so each text may count once"
+    )
+    raise DataError(
+        f"{source}, rows {first + 1} and {row + 1}: traps {quoted(frame['trap_id'][first])} and "
+        f"{quoted(frame['trap_id'][row])} have the same text ({quoted(frame['text'][row])}), white space and Unicode "
+        f"form aside. {why}: leave one out."
+    )
+
+
+def _check_copies(frame: pd.DataFrame, source: str) -> None:
+    """Exact and near copies must be those of ``n_rep``, where they are known."""
+    if "n_exact" not in frame and "n_near" not in frame:
+        return
+    if "n_exact" not in frame or "n_near" not in frame:
+        raise DataError(f"{source} has one of the columns n_exact and n_near; give both, or neither.")
+    for row, (exact, near, n_rep) in enumerate(zip(frame["n_exact"], frame["n_near"], frame["n_rep"], strict=True), 1):
+        if pd.isna(exact) and pd.isna(near):
+            continue
+        if pd.isna(exact) or pd.isna(near) or min(exact, near) < 0 or exact + near != n_rep:
+            raise DataError(
+                f"{source}, row {row}: n_exact is {exact} and n_near {near}; expected numbers of copies that add up to "
+                f"n_rep, {n_rep}."
+            )
+    for name in ("n_exact", "n_near"):
+        frame[name] = frame[name].astype("Int64")
 
 
 def _with_groups(frame: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -183,7 +183,7 @@ def _draw(
             raise InputError(
                 f"traps: after {most:,} draws of {length} {unit}, {design.per_stratum - missing:,} of "
                 f"{design.per_stratum:,} were unlike enough (Jaccard at most {design.max_jaccard:g}). Give a "
-                "longer word list, raise max_jaccard, or ask for fewer or shorter traps."
+                "longer word list, raise max_jaccard (--max-jaccard), or ask for fewer or shorter traps."
             )
     return Pool(pool, tuple(counts))
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom, binomtest, ks_2samp, norm
 
-from audit.stats.auc import auc_difference_paired, roc_auc
+from audit.stats.auc import auc_difference_paired, roc_auc, stratified_auc
 from audit.stats.bootstrap import bootstrap
 from audit.stats.combine import fisher, harmonic_mean
 from audit.stats.conformal import conformal_threshold, conformal_thresholds_by_group
@@ -27,7 +27,7 @@ from audit.stats.estimate import Estimate, PValue
 from audit.stats.ks import ks_two_sample
 from audit.stats.multiplicity import benjamini_hochberg, holm
 from audit.stats.permutation import permutation_two_sample, rank_p_value, rank_p_values, sign_test
-from audit.stats.proportion import clopper_pearson, wilson
+from audit.stats.proportion import clopper_pearson, difference, wilson
 from audit.stats.stratified import stratified_permutation, stratified_permutation_max
 from audit.stats.tpr import tpr_at_fpr
 
@@ -220,6 +220,20 @@ def auc_five_levels(rng: Rng, n: int) -> bool:
     return inside(roc_auc(rng.choice(5, n, p=p1), rng.choice(5, n, p=p0)), truth)
 
 
+def auc_strata(rng: Rng, sizes: tuple[tuple[int, int], ...]) -> bool:
+    """Exponential scores, skewed the other way in every second stratum, members shifted to an AUC of 0.6 in each."""
+    member = np.concatenate([np.arange(n1 + n0) < n1 for n1, n0 in sizes])
+    strata = np.repeat(np.arange(len(sizes)), [n1 + n0 for n1, n0 in sizes])
+    sign = np.where(strata % 2, -1.0, 1.0)
+    values = sign * rng.exponential(size=len(member)) - math.log(0.8) * member  # P = 1 - exp(log 0.8) / 2
+    return inside(stratified_auc(values, member, strata.tolist()), 0.6)
+
+
+def proportions_differ(rng: Rng, n: tuple[int, int], rates: tuple[float, float]) -> bool:
+    found = difference(*(wilson(int(rng.binomial(size, rate)), size) for size, rate in zip(n, rates, strict=True)))
+    return inside(found, rates[0] - rates[1])
+
+
 def auc_paired(rng: Rng, n: int, auc_a: float, auc_b: float) -> bool:
     shift = math.sqrt(2) * norm.ppf([auc_a, auc_b])
     mix = np.array([[1.0, 0.0], [0.6, 0.8]])  # correlation 0.6
@@ -353,6 +367,7 @@ TESTS = (
     rejects("conformal_thresholds_by_group", "99 and 199 scores: new score of the second", mondrian_flags),
 )
 AUC, DIFFERENCE, TPR, BOOT = "roc_auc", "auc_difference_paired", "tpr_at_fpr", "bootstrap"
+STRATA, GAP = "stratified_auc", "difference"
 AUCS = partial(auc_normal, n1=100, n0=100)
 PAIRS = partial(auc_paired, n=100)
 TPR_10, TPR_1 = partial(tpr_normal, fpr=0.1), partial(tpr_normal, fpr=0.01)
@@ -371,6 +386,15 @@ INTERVALS = (
     covers(AUC, "20 + 20 normal, AUC 0.95", partial(AUCS, n1=20, n0=20, auc=0.95)),
     covers(AUC, "100 + 100 in five levels, AUC 0.625", partial(auc_five_levels, n=100)),
     covers_or_wide(AUC, "50 + 50 normal, AUC 0.999 (mostly the exact bound)", partial(AUCS, n1=50, n0=50, auc=0.999)),
+    covers(
+        STRATA,
+        "shares of 40:200 and 200:100, skewed apart, AUC 0.6",
+        partial(auc_strata, sizes=((40, 200), (200, 100))),
+    ),
+    covers_or_wide(STRATA, "30 strata of 1 + 10, skewed apart, AUC 0.6", partial(auc_strata, sizes=((1, 10),) * 30)),
+    covers(STRATA, "6 strata of 10 + 99, skewed apart, AUC 0.6", partial(auc_strata, sizes=((10, 99),) * 6), slow=True),
+    covers(STRATA, "10 + 200, AUC 0.6", partial(auc_strata, sizes=((10, 200),)), slow=True),
+    covers_at_least(STRATA, "5 + 200, AUC 0.6 (Hoeffding)", partial(auc_strata, sizes=((5, 200),))),
     covers(DIFFERENCE, "100 texts a side, 0.75 and 0.75", partial(PAIRS, auc_a=0.75, auc_b=0.75), slow=True),
     covers(DIFFERENCE, "100 texts a side, 0.90 and 0.75", partial(PAIRS, auc_a=0.9, auc_b=0.75)),
     covers(DIFFERENCE, "100 texts a side, 0.98 and 0.95", partial(PAIRS, auc_a=0.98, auc_b=0.95), slow=True),
@@ -397,6 +421,8 @@ INTERVALS = (
     covers("wilson", "n = 100, rate 0.1", partial(SCORE, n=100, rate=0.1)),
     covers("wilson", "n = 100, rate 0.5", partial(SCORE, n=100, rate=0.5)),
     covers("wilson", "n = 20, rate uniform on (0, 1)", partial(SCORE, n=20, rate=None)),
+    covers(GAP, "500 at 0.3, 500 at 0.01", partial(proportions_differ, n=(500, 500), rates=(0.3, 0.01))),
+    covers(GAP, "200 at 0.02, 1,000 at 0.01", partial(proportions_differ, n=(200, 1000), rates=(0.02, 0.01))),
     covers_at_least("clopper_pearson", "n = 20, rate 0.3", partial(CLOPPER, n=20, rate=0.3)),
     covers_at_least("clopper_pearson", "n = 100, rate 0.01", partial(CLOPPER, n=100, rate=0.01)),
     covers_at_least("clopper_pearson", "n = 1,000, rate 0.02", partial(CLOPPER, n=1000, rate=0.02)),

@@ -19,7 +19,8 @@ import pandas as pd
 from scipy.stats import binom, kstest
 
 from audit.runs.store import Run
-from audit.stats.auc import roc_auc
+from audit.stats.auc import stratified_auc
+from audit.stats.estimate import Estimate
 from audit.traps import detect
 from audit.traps.config import DetectionPlan
 
@@ -34,15 +35,11 @@ def redealt(decoys: pd.DataFrame, *, members: int, reps: tuple[int, ...], rng: n
     return items
 
 
-def simulated(
-    rng: np.random.Generator, strata: int, members: int, decoys: int, shift: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of members and decoys, normal in each stratum, standardised as the audit does."""
-    arm = np.tile(np.repeat(["member", "decoy"], [members, decoys]), strata)
-    names = np.repeat(np.arange(strata), members + decoys).astype(str)
-    scores = rng.normal(size=len(arm)) + shift * (arm == "member")
-    even = detect.standardised(pd.DataFrame({"arm": arm, "stratum": names, "x_score": scores}), "x")
-    return even[arm == "member"], even[arm == "decoy"]
+def simulated(rng: np.random.Generator, strata: int, members: int, decoys: int, *, shift: float) -> Estimate:
+    """The audit's AUC of scores that are normal in each stratum, members shifted."""
+    arm = np.tile(np.repeat([True, False], [members, decoys]), strata)
+    names = np.repeat(np.arange(strata), members + decoys)
+    return stratified_auc(rng.normal(size=len(arm)) + shift * arm, arm, names.tolist())
 
 
 def few_decoys(draws: int) -> None:
@@ -51,9 +48,20 @@ def few_decoys(draws: int) -> None:
     print(f"\n{draws} simulated audits each; a true AUC of 0.60 must be called below 0.60 in at most 2.5%\n")
     print("| Strata, members, decoys in each | 95% interval misses 0.5 | true AUC 0.60, upper bound below it |")
     print("|---|---|---|")
-    for design in ((50, 4, 1), (20, 10, 3), (10, 20, 5), (10, 20, 10), (10, 60, 10), (2, 60, 10), (6, 10, 99)):
-        null = [roc_auc(*simulated(rng, *design, shift=0.0)) for _ in range(draws)]
-        real = [roc_auc(*simulated(rng, *design, shift=0.3583)) for _ in range(draws)]
+    for design in (
+        (50, 4, 1),
+        (20, 10, 3),
+        (10, 20, 5),
+        (10, 20, 10),
+        (10, 60, 10),
+        (2, 60, 10),
+        (6, 10, 99),
+        (30, 1, 10),
+        (1, 3, 200),
+        (1, 10, 200),
+    ):
+        null = [simulated(rng, *design, shift=0.0) for _ in range(draws)]
+        real = [simulated(rng, *design, shift=0.3583) for _ in range(draws)]
         missed = np.mean([not (auc.low or 0) <= 0.5 <= (auc.high or 1) for auc in null])
         excluded = np.mean([(auc.high or 1) < 0.6 for auc in real])
         print(f"| {', '.join(map(str, design))} | {missed:.1%} | {excluded:.1%} |")

@@ -26,7 +26,7 @@ from tests.cli.conftest import Call
 ROOT = Path(__file__).parents[2]
 Refused = Callable[..., str]
 FEW = ["--repetitions", "1,4", "--members", "2", "--decoys", "5", "--quiet"]
-MARKS = ["traps", "generate", "--watermark", "--lengths", "20", *FEW]
+MARKS = ["traps", "generate", "--watermark", "--primary", "loss", "--lengths", "20", *FEW]
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def test_traps_of_a_model_go_from_the_draw_to_the_audits_table(call: Call, gener
     outputs = ["--out", "L.json", "--table", "t.parquet", "--publish", "p.jsonl"]
     flags += ["--device", "cpu", "--seed", "3", *FEW, *outputs]
     code, out, err = call("traps", "generate", "--model", generator, *flags)
-    assert (code, err.count("note: ")) == (0, 1)
+    assert (code, err.count("note: ")) == (0, 2)
     assert "40 copies of 16 traps are to be planted. `traps inject` needs documents with 40 words in all; and " in err
     assert out.splitlines() == [
         "36 traps (16 members, 20 decoys) in 4 strata -> L.json (secret: keep it, and a copy, until disclosure)",
@@ -103,12 +103,16 @@ def test_traps_of_a_model_go_from_the_draw_to_the_audits_table(call: Call, gener
     commitment = call("traps", "commit", "L.json").out.strip()
     code, out, err = call("traps", "verify-ledger", "L.json", "--commitment", commitment)
     assert (code, err) == (0, "")
-    assert out == "L.json is what was committed to: 36 traps (16 members, 20 decoys) in 4 strata, dealt by its seed.\n"
+    assert out.splitlines() == [
+        "L.json is what was committed to: 36 traps (16 members, 20 decoys) in 4 strata, dealt as its seed deals them.",
+        "  The pool was not drawn again from its model: where its texts come from rests on the publisher's word.",
+        "  That the seed and the order of the pool were not picked to suit rests on the publisher's word.",
+    ]
 
 
 def test_the_same_seed_draws_the_same_traps_and_none_draws_others(call: Call, words: Path) -> None:
     def texts(name: str, *flags: str) -> list[str]:
-        draw = ["--words", words, "--lengths", "5,9", "--max-jaccard", "0.5", *FEW]
+        draw = ["--words", words, "--primary", "loss", "--lengths", "5,9", "--max-jaccard", "0.5", *FEW]
         assert call("traps", "generate", *draw, "--out", name, *flags).code == 0
         return [trap["text"] for trap in json.loads(Path(name).read_text())["traps"]]
 
@@ -157,13 +161,15 @@ def test_every_verb_speaks_json(call: Call, made: tuple[str, list[str]]) -> None
     assert (drawn["sampled"], drawn["accepted"], drawn["rejection_rate"]) == (9, 9, 0)
     # Each of two traps once and of two four times: 10 copies of 20 characters and 2 separators.
     needed = {"n_copies": 10, "n_characters": 220, "n_documents": 4, "words_each": 4, "words": 16}
-    assert new == {"ledger": "M.json", "source": "watermark", **counts, "to_plant": needed, "table": "M.parquet"}
+    of_plan = {"reference": None, "to_plant": needed}
+    assert new == {"ledger": "M.json", "source": "watermark", **counts, **of_plan, "table": "M.parquet"}
     found = answer("commit", "L.json")
     assert found.pop("commitment") == commitment
     assert (len(found.pop("root")), len(found.pop("header"))) == (64, 64)
     assert found == counts
     checked = answer("verify-ledger", "L.json", "--commitment", commitment)
-    assert checked == {"file": "L.json", "kind": "ledger", "commitment": commitment, **counts}
+    how = {"pool_drawn_again": True, "lottery": None}
+    assert checked == {"file": "L.json", "kind": "ledger", "commitment": commitment, **counts, **how}
     assert answer("disclose", "L.json", "--trap", ids[0], "--out", "d.json") == {
         "disclosure": "d.json",
         "traps": [ids[0]],
@@ -213,7 +219,7 @@ def test_an_export_writes_what_generate_would_have_written(call: Call) -> None:
     ],
 )
 def test_bad_flags_are_named(refused: Refused, words: Path, flags: list[str], says: str) -> None:
-    assert says in refused("traps", "generate", "--out", "L.json", *flags)
+    assert says in refused("traps", "generate", "--primary", "loss", "--out", "L.json", *flags)
     assert os.listdir() == [words.name]
 
 
@@ -297,12 +303,12 @@ def test_wrong_files_are_named(refused: Refused, call: Call, made: tuple[str, li
     assert "there is no 'l.json' in the working folder. Did you mean 'L.json'?" in refused("traps", "commit", "l.json")
     Path("text.json").write_text("no json")
     Path("other.json").write_text("{}")
-    newer = Path("L.json").read_text().replace('"schema_version": 1', '"schema_version": 2')
+    newer = Path("L.json").read_text().replace('"schema_version": 2', '"schema_version": 3')
     Path("newer.json").write_text(newer)
     for name, says in (
         ("text.json", "text.json is not JSON"),
         ("other.json", "other.json is no ledger and no disclosure of traps"),
-        ("newer.json", "newer.json has schema version 2; Palimpsest 0.1.0 reads version 1."),
+        ("newer.json", "newer.json has schema version 3; Palimpsest 0.1.0 reads version 2."),
         (".", ". is a folder; expected a ledger"),
     ):
         assert says in refused("traps", "commit", name)
@@ -358,5 +364,9 @@ def test_an_unfinished_draw_of_another_seed_is_not_mixed_in(refused: Refused, ge
     flags += ["--samples-per-round", "8", *FEW, "--out", "L.json"]
     told = refused("traps", "generate", *flags, "--seed", "1")
     assert "Of 16 samples" in told
+    assert "Widen perplexity_edges (--edges), add temperatures (--temperatures), raise max_jaccard (--max-jacc" in told
     assert "--restart" in refused("traps", "generate", *flags, "--seed", "2")
+    kept = Path("L.json.parts") / "seed.json"
+    assert json.loads(kept.read_text()) == {"seed": 1}  # a refused draw leaves the other's seed
+    assert "Of 16 samples" in refused("traps", "generate", *flags)
     assert "lay in no bucket" in refused("traps", "generate", *flags, "--seed", "2", "--restart")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import stat
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+import audit.traps.run
 from audit.lm.load import load
 from audit.testbed.planted import Testbed
 from audit.testbed.sizes import Training
@@ -88,16 +90,21 @@ def test_a_model_of_the_planted_text_is_found_with_the_ledgers_plan_and_commitme
     found = findings(run)
     assert found["traps.overall"]["verdict"] == "found"
     assert found["traps.copies_40"]["verdict"] == "found"
-    assert commitment in found["traps.commitment"]["claim"]
+    assert f"those of the commitment {commitment}, compared with the comm" in found["traps.commitment"]["claim"]
+    placements = hashlib.sha256((there / "P.json").read_bytes()).hexdigest()
+    assert f"the publisher's record, of SHA-256 {placements}." in found["traps.commitment"]["claim"]
     assert "documents with traps" in found["traps.documents"]["claim"]
     assert found["traps.in_context"]["estimates"]["share_higher"]["n"] == 12
     assert found["traps.all"]["p_values"]["all"]["n"] == 199  # the ledger's number of re-draws
     items = pd.read_parquet(run / "items" / "traps.parquet")
     for name in ("traps", "traps-in-context"):  # they tell decoys
         assert stat.S_IMODE((run / "items" / f"{name}.parquet").stat().st_mode) == 0o600
+    assert items["n_exact"].tolist() == items["n_rep"].tolist()
+    assert not items["n_near"].any()
     assert {"lowercase_score", "ratio_of_losses_score", "min_20_score"} <= set(items.columns)
     record = json.loads((run / "run.json").read_text())["plan"]
     assert record["traps"]["n_draws"] == 199
+    assert record["traps"]["fixed_reference"] == load(there / "reference").fingerprint.weights
     assert set(record["inputs"]) == {"ledger of all traps", "placements of all traps"}
     shutil.copy(run / "plan.toml", there / "again.toml")  # whose paths start at its own folder
     assert call("audit", "again.toml", "--out", tmp_path / "again", "--quiet").code == 0
@@ -119,7 +126,8 @@ def test_two_owners_are_told_apart(call: Call, there: Path, tmp_path: Path) -> N
     found = findings(tmp_path / "run")
     assert found["traps.owner_1"]["verdict"] == "found"
     assert found["traps.owner_2"]["verdict"] in ("inconclusive", "not found")
-    assert "(Ann)" in found["traps.commitment"]["claim"].replace("'", "").replace('"', "")
+    assert found["traps.commitment"]["claim"].startswith("'Ann': No published commitment was given")
+    assert " 'Bob': No published commitment was given" in found["traps.commitment"]["claim"]
 
 
 @pytest.mark.parametrize(
@@ -167,11 +175,83 @@ def test_tokenizers_that_differ_in_settings_only_are_not_called_different(
     assert json.loads((tmp_path / "run" / "findings.json").read_text())["limitations"] == []
 
 
+def test_a_reference_other_than_the_ledgers_is_refused_before_the_run_begins(
+    call: Call, refused: Refused, there: Path, tmp_path: Path, llama: Path
+) -> None:
+    fixed = json.loads((there / "bob.json").read_text())["plan"]["reference"]
+    said = refused("traps", "detect", "bob.json", "--model", "model", "--reference", llama, "--out", tmp_path / "run")
+    given = load(llama).fingerprint.weights
+    assert f"the weights of that have SHA-256 {fixed[:12]}..., those given {given[:12]}..." in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_exchanged_while_the_run_was_cut_off_is_refused_too(
+    call: Call, refused: Refused, there: Path, tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(there / "reference", tmp_path / "other")
+    flags = ["--model", "model", "--reference", tmp_path / "other", "--out", tmp_path / "run", "--quiet"]
+
+    def cut_off(*_given: Any, **_named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.traps.run, "scored", cut_off)
+        assert call("traps", "detect", "bob.json", *flags).code == 3
+    assert (tmp_path / "run" / "run.json").exists()
+    shutil.rmtree(tmp_path / "other")
+    shutil.copytree(llama, tmp_path / "other")
+    assert "this is not the reference model that the ledger fixed" in refused("traps", "detect", "bob.json", *flags)
+
+
+def test_ledgers_of_two_references_are_tested_one_at_a_time(call: Call, refused: Refused, there: Path) -> None:
+    drawn = ["--model", "reference", "--seed", "6", *SMALL, *DRAW]
+    assert call("traps", "generate", *drawn, "--reference", "model", "--out", "cy.json").code == 0
+    flags = ["--model", "model", "--reference", "reference", "--out", "refused"]
+    assert "fixed different reference models" in refused("traps", "detect", "A=ann.json", "C=cy.json", *flags)
+    (there / "cy.json").unlink()
+
+
+def test_where_no_reference_is_fixed_and_none_is_needed_any_may_be_looked_at(
+    call: Call, there: Path, tmp_path: Path
+) -> None:
+    draw = ["--watermark", "--primary", "loss", "--lengths", "24", "--repetitions", "1", "--members", "3", "--quiet"]
+    draw += ["--decoys", "12", "--n-draws", "99", "--seed", "1"]
+    assert call("traps", "generate", *draw, "--out", tmp_path / "w.json").code == 0
+    flags = ["--model", "model", "--reference", "reference", "--out", tmp_path / "run", "--quiet"]
+    assert call("traps", "detect", tmp_path / "w.json", *flags).code == 4
+    assert "ratio_score" in pd.read_parquet(tmp_path / "run" / "items" / "traps.parquet")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]["traps"]
+    assert (record["primary"], "fixed_reference" in record) == ("loss", False)
+
+
 def test_a_ledgers_plan_cannot_be_changed_afterwards(refused: Refused, there: Path) -> None:
     (there / "late.toml").write_text(
         '[subject]\nmodel = "model"\n[reference]\nmodel = "reference"\n[traps]\nledger = "ann.json"\nalpha = 0.2\n'
     )
     assert "alpha: the plan of detection was fixed in the ledger" in refused("audit", "late.toml")
+
+
+def test_a_document_that_could_be_another_is_not_disclosed(call: Call, refused: Refused, there: Path) -> None:
+    placements = json.loads((there / "P.json").read_text())
+    first, second = placements["documents"][:2]
+    other = dict(placements["files"][0], path="z.jsonl", original_bytes=1, planted_bytes=1, blocks="")
+    inside = sum(copy[5] for copy in second["copies"])
+    placements["files"] = [dict(placements["files"][0]), other | {"planted_bytes": 1 + inside}]
+    placements["files"][0]["original_bytes"] += inside
+    second |= {"file": 1, "id": first["id"]}
+    placements["documents"].append(placements["documents"].pop(1))
+    placements["single_file"] = False
+    (there / "Q.json").write_text(json.dumps(placements))
+    disclose = ["traps", "disclose", "ann.json", "--placements", "Q.json", "--out", "q.json", "--document"]
+    said = refused(*disclose, first["id"])
+    assert f"Q.json names 2 documents {first['id']!r}; give the one you mean as --document and one of " in said
+    names = [f"{file['path']}, {first['id']}" for file in placements["files"]]
+    assert f"{names[0]!r}, {names[1]!r}." in said
+    assert not (there / "q.json").exists()
+    assert call(*disclose, names[1]).code == 0
+    shown = {one["trap"]["id"] for one in json.loads((there / "q.json").read_text())["traps"]}
+    assert shown == {placements["traps"][copy[0]]["id"] for copy in second["copies"]}
+    (there / "q.json").unlink()
 
 
 def test_the_traps_of_one_document_are_disclosed_and_no_other(call: Call, refused: Refused, there: Path) -> None:

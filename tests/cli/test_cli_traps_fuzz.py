@@ -31,7 +31,21 @@ def ledger(call: Call, tmp_path: Path) -> Path:
     """Six traps of random words, two of them members: ``L.json``."""
     words = [f"{a}{b}{c}" for a in "bdfgkm" for b in "aeiou" for c in "lmnrst"]
     Path("w.txt").write_text("\n".join(words))
-    flags = ["--lengths", "12", "--repetitions", "1", "--members", "2", "--decoys", "4", "--seed", "5", "--quiet"]
+    flags = [
+        "--primary",
+        "loss",
+        "--lengths",
+        "12",
+        "--repetitions",
+        "1",
+        "--members",
+        "2",
+        "--decoys",
+        "4",
+        "--seed",
+        "5",
+        "--quiet",
+    ]
     assert call("traps", "generate", "--words", "w.txt", *flags, "--out", "L.json").code == 0
     return tmp_path / "L.json"
 

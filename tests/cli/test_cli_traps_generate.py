@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 import audit.traps.generate
+from audit.lm.load import load
 from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
 
 Refused = Callable[..., str]
-MARKS = ["traps", "generate", "--watermark", "--lengths", "20", "--repetitions", "1,4", "--members", "2", "--quiet"]
-MARKS += ["--decoys", "5", "--out", "L.json"]
+DRAW = ["traps", "generate", "--watermark", "--lengths", "20", "--repetitions", "1,4", "--members", "2", "--quiet"]
+DRAW += ["--decoys", "5", "--out", "L.json"]
+MARKS = [*DRAW, "--primary", "loss"]
 
 
 @pytest.fixture(scope="session")
@@ -58,18 +60,41 @@ def test_the_room_for_scattered_copies_is_told_and_is_what_inject_asks_for(call:
     assert call(*inject).code == 0
 
 
-def test_a_primary_score_that_needs_a_reference_is_told_with_the_way_out(call: Call) -> None:
-    err = call(*MARKS).err
-    assert err.count("note: ") == 2
+def test_a_primary_score_that_needs_a_reference_needs_it_now(call: Call, refused: Refused, generator: Path) -> None:
     assert (
-        "note: claims will rest on the score 'ratio', which compares with a reference model: `traps detect` will need "
-        "--reference MODEL, one that cannot have read your texts. The ledger fixes this. To test without a reference, "
-        "draw another ledger now, with --primary and one of loss, min_k, min_k_plus_plus, zlib."
-    ) in err
-    Path("L.json").unlink()
-    err = call(*MARKS, "--primary", "loss").err
+        "claims would rest on the score 'ratio', which compares with a reference model, and the ledger fixes which "
+        "one: give --reference MODEL, one that cannot have read your texts. Or test without a reference: --primary and "
+        "one of loss, min_k, min_k_plus_plus, zlib."
+    ) in refused(*DRAW)
+    assert os.listdir() == []
+    err = call(*MARKS).err
     assert err.count("note: ") == 1
     assert "reference" not in err
+    assert json.loads(Path("L.json").read_text())["plan"]["reference"] is None
+    Path("L.json").unlink()
+    weights = load(generator).fingerprint.weights
+    told = call(*DRAW, "--reference", generator, "--json")
+    assert json.loads(told.out)["reference"] == weights
+    assert (
+        f"note: the ledger fixes the reference model (claims will rest on the score 'ratio', which needs it): "
+        f"{generator}, weights of SHA-256 {weights}. `traps detect` takes no other"
+    ) in told.err
+    assert json.loads(Path("L.json").read_text())["plan"]["reference"] == weights
+    Path("L.json").unlink()
+    assert "no folder" in refused(*DRAW, "--reference", "./none")
+    assert os.listdir() == []
+
+
+def test_a_model_that_draws_is_the_reference_unless_another_is_named(call: Call, generator: Path, llama: Path) -> None:
+    drawn = [*draw(generator), "--lengths", "8"]
+    err = call(*drawn).err
+    assert f"which needs it): {generator}, weights" in err
+    kept = json.loads(Path("L.json").read_text())
+    assert kept["plan"]["reference"] == kept["generator"]["weights"]
+    Path("L.json").unlink()
+    assert f"(where one is used): {llama}, weights" in call(*drawn, "--primary", "loss", "--reference", llama).err
+    kept = json.loads(Path("L.json").read_text())
+    assert kept["plan"]["reference"] == load(llama).fingerprint.weights != kept["generator"]["weights"]
 
 
 @pytest.mark.parametrize("keeps", [True, False])

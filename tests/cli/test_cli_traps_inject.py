@@ -22,7 +22,19 @@ from tests.cli.conftest import Call
 ROOT = Path(__file__).parents[2]
 Refused = Callable[..., str]
 WORDS = " ".join(f"word{i}" for i in range(4_000))
-MARKS = ["traps", "generate", "--watermark", "--lengths", "20", "--repetitions", "1,4", "--members", "2"]
+MARKS = [
+    "traps",
+    "generate",
+    "--watermark",
+    "--primary",
+    "loss",
+    "--lengths",
+    "20",
+    "--repetitions",
+    "1,4",
+    "--members",
+    "2",
+]
 INJECT = ["traps", "inject", "L.json"]
 
 

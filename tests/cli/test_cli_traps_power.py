@@ -131,7 +131,9 @@ def test_few_decoys_are_told_to_rule_nothing_out(call: Call) -> None:
 
 def test_a_ledger_brings_its_arms_strata_and_plan(call: Call, run: Path) -> None:
     draw = ["--watermark", "--lengths", "20", "--repetitions", "1,10,64", "--members", "4", "--decoys", "20"]
-    assert call("traps", "generate", *draw, "--alpha", "0.02", "--out", "L.json", "--quiet").code == 0
+    assert (
+        call("traps", "generate", *draw, "--primary", "loss", "--alpha", "0.02", "--out", "L.json", "--quiet").code == 0
+    )
     told = answer(call, "--ledger", "L.json", "--from-run", run, "--simulations", "20")
     assert (told["alpha"], told["arms"]) == (0.02, 3)
     assert [item["copies"] for item in told["answers"]] == [1, 10, 64]

@@ -17,7 +17,20 @@ from tests.checkpoints import build_checkpoint
 from tests.cli.conftest import Call
 
 Refused = Callable[..., str]
-MARKS = ["--watermark", "--lengths", "24", "--repetitions", "1,3", "--members", "2", "--decoys", "4", "--quiet"]
+MARKS = [
+    "--watermark",
+    "--primary",
+    "loss",
+    "--lengths",
+    "24",
+    "--repetitions",
+    "1,3",
+    "--members",
+    "2",
+    "--decoys",
+    "4",
+    "--quiet",
+]
 FILLER = "The cat sat on the mat.\n"
 
 
@@ -70,7 +83,20 @@ def test_a_leaked_decoy_is_named_loudly_and_the_answer_stands(call: Call, traps:
 
 
 def test_many_leaks_are_counted_and_the_first_named(call: Call) -> None:
-    flags = ["--watermark", "--lengths", "24", "--repetitions", "1", "--members", "1", "--decoys", "7", "--quiet"]
+    flags = [
+        "--watermark",
+        "--primary",
+        "loss",
+        "--lengths",
+        "24",
+        "--repetitions",
+        "1",
+        "--members",
+        "1",
+        "--decoys",
+        "7",
+        "--quiet",
+    ]
     assert call("traps", "generate", *flags, "--out", "L.json").code == 0
     write([trap["text"] for trap in json.loads(Path("L.json").read_text())["traps"]])
     err = call("traps", "scan", "L.json", "c.jsonl", "--quiet").err

@@ -37,7 +37,21 @@ def traps(call: Call) -> list[dict[str, Any]]:
     """Members of 60 words, one planted once and one three times, and five decoys; ``L.json`` and ``docs.jsonl``."""
     words = [f"{a}{b}{c}" for a in "bdfgkm" for b in "aeiou" for c in "lmnrst"]
     Path("w.txt").write_text("\n".join(words))
-    flags = ["--lengths", "60", "--repetitions", "1,3", "--members", "1", "--decoys", "5", "--seed", "5", "--quiet"]
+    flags = [
+        "--primary",
+        "loss",
+        "--lengths",
+        "60",
+        "--repetitions",
+        "1,3",
+        "--members",
+        "1",
+        "--decoys",
+        "5",
+        "--seed",
+        "5",
+        "--quiet",
+    ]
     assert call("traps", "generate", "--words", "w.txt", *flags, "--max-jaccard", "0.5", "--out", "L.json").code == 0
     found: list[dict[str, Any]] = json.loads(Path("L.json").read_text())["traps"]
     texts = []

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from audit.errors import InputError
-from audit.stats.auc import auc_difference_paired, roc_auc, roc_curve
+from audit.stats.auc import auc_difference_paired, roc_auc, roc_curve, stratified_auc
 from audit.stats.estimate import Estimate
 
 
@@ -154,3 +154,38 @@ def test_each_roc_point_counts_scores_at_or_above_its_threshold() -> None:
         assert fpr == np.mean(negative >= threshold)
         assert tpr == np.mean(positive >= threshold)
     assert len(curve.thresholds) == 1 + len(np.unique(np.concatenate([positive, negative])))
+
+
+def test_one_stratum_gives_the_plain_auc() -> None:
+    positive, negative = scores(0)
+    both, member = np.concatenate([positive, negative]), np.arange(140) < 60
+    plain, inside = roc_auc(positive, negative), stratified_auc(both, member, [0] * 140)
+    assert (inside.value, inside.low, inside.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+def test_only_texts_of_one_stratum_are_compared() -> None:
+    """Stratum a: 3 > 1 and 3 > 2, AUC 1; b: 11 between 10 and 12, AUC 1/2. Whoever is alone is left out."""
+    estimate = stratified_auc(
+        [3.0, 1.0, 2.0, 11.0, 10.0, 12.0, 99.0],
+        np.array([True, False, False, True, False, False, True]),
+        ["a", "a", "a", "b", "b", "b", "alone"],
+    )
+    assert estimate.value == 0.75
+    assert estimate.n == 6
+    assert "Hoeffding" in estimate.method
+
+
+@pytest.mark.parametrize("sizes", [[(40, 200), (200, 100)], [(1, 10)] * 30, [(10, 10)], [(5, 200), (5, 20)]], ids=str)
+def test_the_interval_inside_strata_covers_whatever_the_shares_and_shapes(sizes: list[tuple[int, int]]) -> None:
+    """Skewed one way in the first stratum and the other way in the next; members shifted so that each AUC is 0.6."""
+    rng = np.random.default_rng(3)
+    shift = -math.log(0.8)  # P(X + shift > Y) = 1 - e^-shift / 2 = 0.6 for exponential X and Y
+    member = np.concatenate([np.arange(n1 + n0) < n1 for n1, n0 in sizes])
+    strata = np.repeat(np.arange(len(sizes)), [n1 + n0 for n1, n0 in sizes])
+    sign = np.where(strata % 2, -1.0, 1.0)
+    held = 0
+    for _ in range(400):
+        values = sign * rng.exponential(size=len(member)) + shift * member
+        low, high = bounds(stratified_auc(values, member, strata.tolist()))
+        held += low <= 0.6 <= high
+    assert held >= 400 * 0.92

@@ -41,9 +41,8 @@ def ledger_of(texts: Sequence[str] = HARD, *, n_rep: int = 2, decoys: Sequence[s
         lengths=(20,), repetitions=(n_rep,), members_per_cell=len(texts), decoys_per_stratum=len(decoys)
     )
     pool = data_watermarks("hex", design, seed=1)
-    ledger = make_ledger(
-        assign(pool.candidates, design, seed=1), design=design, plan=DetectionPlan(), seed=1, drawn_with="hex"
-    )
+    plan = DetectionPlan(primary="loss")
+    ledger = make_ledger(assign(pool.candidates, design, seed=1), design=design, plan=plan, seed=1, drawn_with="hex")
     left = {"member": list(texts), "decoy": list(decoys)}
     traps = []
     for trap in ledger.traps:

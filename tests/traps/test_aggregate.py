@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, kstest
 
-from audit.traps.aggregate import documents, n_families, owners
+from audit.stats.estimate import PValue
+from audit.traps.aggregate import Owner, documents, owner_tests, owners
 from audit.traps.config import DetectionPlan
 from audit.traps.detect import arms
 from audit.traps.findings.groups import document_finding, owner_findings, tokens_finding
@@ -38,19 +40,24 @@ def two_owners(rng: np.random.Generator, effect: float) -> pd.DataFrame:
     return items
 
 
+def of_owners(items: pd.DataFrame, *, plan: DetectionPlan = PLAN, others: Sequence[PValue] = ()) -> list[Owner]:
+    return owners(items, owner_tests(items, plan=plan), plan=plan, others=others)
+
+
 def test_the_owner_whose_traps_were_learnt_is_named_and_the_other_is_not() -> None:
-    ann, bob = owners(two_owners(np.random.default_rng(0), 1.5), plan=PLAN)
+    items = two_owners(np.random.default_rng(0), 1.5)
+    ann, bob = of_owners(items, others=[arm.p_value for arm in arms(items, ["loss"], plan=PLAN)])
     assert (ann.name, ann.verdict, ann.n_traps) == ("Ann", "found", 20)
     assert (bob.name, bob.verdict) == ("Bob", "inconclusive")
-    assert ann.p_holm == pytest.approx(4 * ann.p_value.value)  # two owners, two families
+    assert ann.p_holm == pytest.approx(3 * ann.p_value.value)  # two owners, one number of copies
     first, second = owner_findings([ann, bob], "how")
     assert (first.id, second.id) == ("traps.owner_1", "traps.owner_2")
-    assert first.p_values["holm"].attainable == pytest.approx(0.004)
+    assert first.p_values["holm"].attainable == pytest.approx(0.003)
 
 
 def test_one_owner_needs_no_correction_and_speaks_of_all_traps() -> None:
     items = two_owners(np.random.default_rng(1), 1.5)
-    (ann,) = owners(items[items["owner"] == "Ann"], plan=PLAN)
+    (ann,) = of_owners(items[items["owner"] == "Ann"])
     assert ann.p_holm == ann.p_value.value
     (finding,) = owner_findings([ann], "how")
     assert finding.id == "traps.all"
@@ -59,7 +66,7 @@ def test_one_owner_needs_no_correction_and_speaks_of_all_traps() -> None:
 
 def test_p_values_of_owners_are_uniform_where_nothing_was_learnt() -> None:
     plan = replace(PLAN, n_draws=199)
-    drawn = [owners(two_owners(np.random.default_rng([7, seed]), 0.0), plan=plan) for seed in range(150)]
+    drawn = [of_owners(two_owners(np.random.default_rng([7, seed]), 0.0), plan=plan) for seed in range(150)]
     p_values = np.array([one.p_value.value for found in drawn for one in found])
     jitter = np.random.default_rng(0).uniform(0, 1 / 200, len(p_values))
     assert kstest(p_values - jitter, "uniform").pvalue > 0.01
@@ -101,7 +108,10 @@ def test_an_audit_of_a_model_that_saw_nothing_says_found_anywhere_in_at_most_alp
         items = two_owners(np.random.default_rng([11, seed]), 0.0)
         items.loc[(items["arm"] == "member") & (items.index % 2 == 0), "n_rep"] = 16
         items = items[items["owner"].isin(["Ann", "Bob"][:n_owners])].reset_index(drop=True)
-        found = arms(items, ["loss"], plan=plan, families=n_families(items))
-        of_owners = owner_findings(owners(items, plan=plan), "how")
-        wrong += any(one.verdict == "found" for one in [*found, *of_owners])
+        tests = owner_tests(items, plan=plan)
+        beside = list(tests.values()) if n_owners > 1 else []
+        found = arms(items, ["loss"], plan=plan, others=beside)
+        others = [arm.p_value for arm in found] if n_owners > 1 else []
+        listed = owner_findings(owners(items, tests, plan=plan, others=others), "how")
+        wrong += any(one.verdict == "found" for one in [*found, *listed])
     assert wrong <= binom.ppf(0.995, 200, 0.05)

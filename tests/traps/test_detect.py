@@ -11,11 +11,13 @@ import pytest
 from scipy.stats import binom, kstest
 
 from audit.errors import DataError
+from audit.runs.schema import AuditSection
 from audit.stats.estimate import Estimate
 from audit.traps import detect
-from audit.traps.aggregate import documents, owners
+from audit.traps.aggregate import documents, owner_tests, owners
 from audit.traps.config import DetectionPlan
 from audit.traps.findings.section import _overall, make_section
+from audit.traps.run import check_inputs
 from audit.traps.table import check_table
 
 PLAN = DetectionPlan(n_draws=999)
@@ -162,7 +164,7 @@ def test_a_single_decoy_leaves_the_control_undefined_instead_of_failing() -> Non
     items = items[items["stratum"] == "s0"]
     (control,) = (cell for cell in detect.cells(items, ["ratio"], plan=PLAN) if cell.n_rep is None)
     assert control.auc.value is None
-    assert control.auc.why == "one side is empty"
+    assert control.auc.why == "no stratum has texts on both sides"
 
 
 def test_members_that_read_differently_are_called_confounded() -> None:
@@ -201,8 +203,10 @@ def test_the_overall_verdict_follows_the_written_rule(effects: dict[int, float],
         arms = detect.arms(items, SCORES, plan=PLAN)
         for arm in arms:
             if arm.p_holm > PLAN.alpha:
-                assert arm.verdict == ("not found" if (arm.auc.high or 1) < PLAN.negligible_auc else "inconclusive")
-        verdicts.append(_overall(arms, SOUND, PLAN).verdict)
+                excluded = members >= 10 and not arm.lower and (arm.auc.high or 1) < PLAN.negligible_auc
+                # A loss that finds what the ratio does not keeps the ratio from a "not found".
+                assert arm.verdict in (("not found", "inconclusive") if excluded else ("inconclusive",))
+        verdicts.append(_overall(arms, [], SOUND, PLAN).verdict)
     assert verdicts.count(expected) >= 14  # by chance alone, one draw in 20 finds something, and a few stay open
 
 
@@ -214,7 +218,7 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
         cells=detect.cells(items, SCORES, plan=PLAN),
         arms=detect.arms(items, SCORES, plan=PLAN),
         blind=detect.blind(items, plan=PLAN),
-        owners=owners(items, plan=PLAN),
+        owners=owners(items, owner_tests(items, plan=PLAN), plan=PLAN),
         documents=documents(items, plan=PLAN),
         plan=PLAN,
     )
@@ -223,6 +227,123 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
     assert section.assumptions
     assert section.cannot_show
     assert {table.name for table in section.tables} == {"arms", "power", "owners", "auc", "scores"}
+
+
+def section_of(items: pd.DataFrame, scores: list[str], plan: DetectionPlan = PLAN) -> AuditSection:
+    """As `audit.traps.run` puts it together."""
+    tests = owner_tests(items, plan=plan)
+    several = len(tests) > 1
+    arms = detect.arms(items, scores, plan=plan, others=list(tests.values()) if several else ())
+    return make_section(
+        items,
+        scores,
+        cells=detect.cells(items, scores, plan=plan),
+        arms=arms,
+        blind=detect.blind(items, plan=plan),
+        owners=owners(items, tests, plan=plan, others=[arm.p_value for arm in arms] if several else ()),
+        documents=[],
+        plan=plan,
+    )
+
+
+def test_an_owner_who_is_found_is_never_told_beside_an_overall_not_found() -> None:
+    """A few traps of Ann that were learnt, many of Bob that were not: the arm over both sees nothing."""
+    rng = np.random.default_rng(0)
+    contradicted = 0
+    for seed in range(10):
+        ann, bob = (scores_of({}, seed=seed * 2 + k, members=n, decoys=99) for k, n in ((0, 10), (1, 200)))
+        for one, name in ((ann, "Ann"), (bob, "Bob")):
+            one["owner"], one["stratum"] = name, name + one["stratum"]
+            one["trap_id"] = name + one["trap_id"]
+        ann.loc[ann["arm"] == "member", "ratio_score"] += 9
+        items = pd.concat([ann, bob], ignore_index=True)
+        items["loss_score"] = rng.standard_normal(len(items))
+        overall, *rest = section_of(items, SCORES).findings
+        assert any(one.verdict == "found" for one in rest if one.id == "traps.owner_1")
+        assert overall.verdict == "found"
+        contradicted += "all traps of 'Ann'" in overall.claim
+    assert contradicted == 10
+
+
+@pytest.mark.parametrize("shift", [-0.7, -2.0])
+def test_traps_that_score_below_their_decoys_are_no_pass(shift: float) -> None:
+    """Unlearnt, or in the reference: random dealing explains that no better than traps far above."""
+    for seed in range(5):
+        items = scores_of(dict.fromkeys(REPS, shift), seed=seed, members=60)
+        overall = section_of(items, SCORES).findings[0]
+        assert overall.verdict == "inconclusive"
+        assert "score below their decoys" in overall.claim
+
+
+def test_a_loss_that_finds_what_the_ratio_does_not_keeps_the_ratio_from_not_found() -> None:
+    """The reference saw the same traps as the model, so that their ratio shows nothing."""
+    for seed in range(5):
+        items = scores_of({}, seed=seed, members=60, decoys=199)
+        clean = [arm.verdict for arm in detect.arms(items, SCORES, plan=PLAN)]
+        items.loc[items["arm"] == "member", "loss_score"] += 1.0
+        hidden = [arm.verdict for arm in detect.arms(items, SCORES, plan=PLAN)]
+        assert "not found" in clean
+        assert "not found" not in hidden
+
+
+def test_fewer_than_ten_traps_rule_nothing_out() -> None:
+    for members, expected in ((3, {"inconclusive"}), (200, {"not found"})):
+        plan = replace(PLAN, negligible_auc=0.95, alpha=0.001)
+        arms = detect.arms(scores_of({}, seed=1, members=members, decoys=199), SCORES, plan=plan)
+        assert {arm.verdict for arm in arms} == expected
+
+
+def test_unlike_shares_of_members_leave_the_auc_of_nothing_at_a_half() -> None:
+    """Skewed scores, a stratum mostly planted and one hardly: a pooled AUC is 0.54 and excludes 0.5 in 4 of 10."""
+    rng = np.random.default_rng(5)
+    values, missed = [], 0
+    for _ in range(200):
+        rows = [
+            {"arm": arm, "n_rep": int(arm == "member"), "stratum": stratum, "owner": "x", "length": 25, "score": score}
+            for stratum, n1, n0, sign in (("a", 40, 200, 1), ("b", 200, 100, -1))
+            for arm, n in (("member", n1), ("decoy", n0))
+            for score in sign * rng.gamma(1.0, size=n)
+        ]
+        items = pd.DataFrame(rows).rename(columns={"score": "loss_score"})
+        (arm,) = detect.arms(items, ["loss"], plan=replace(PLAN, n_draws=99, primary="loss"))
+        values.append(arm.auc.value)
+        missed += not (arm.auc.low or 0) <= 0.5 <= (arm.auc.high or 1)
+        assert arm.tpr.at_1pct_fpr.value is None  # a rate over both strata means nothing
+    assert abs(np.mean(values) - 0.5) < 0.008
+    assert missed <= binom.ppf(0.999, 200, 0.05)
+
+
+def test_what_could_not_be_checked_is_not_said_to_have_passed() -> None:
+    items = scores_of({}, seed=0).drop(columns="reference_loss")
+    items["text"] = [f"{i:x}f{i * 7919:x}" for i in range(len(items))]
+    findings = {one.id: one for one in section_of(items, SCORES).findings}
+    assert "could not be checked" in findings["traps.blind"].claim
+    alone = scores_of({}, seed=0, members=1, decoys=1)
+    assert "cannot be compared" in {one.id: one for one in section_of(alone, SCORES).findings}["traps.controls"].claim
+
+
+def test_the_share_of_low_ranks_stands_beside_what_chance_gives_and_has_no_interval_with_few_decoys() -> None:
+    many = detect.arms(scores_of({}, seed=0, decoys=99), SCORES, plan=PLAN)[0]
+    few = detect.arms(scores_of({}, seed=0, decoys=18), SCORES, plan=PLAN)[0]
+    assert many.low_rank_chance == pytest.approx(0.05)
+    assert few.low_rank_chance == 0  # 1/19 is above 0.05
+    assert many.low_rank_share.low is not None
+    assert few.low_rank_share.low is None
+
+
+def test_a_refused_section_holds_no_found_for_a_program_that_reads_it() -> None:
+    items = scores_of({16: 3.0}, seed=3)
+    items.loc[items["arm"] == "member", "reference_loss"] -= 2
+    verdicts = {one.verdict for one in section_of(items, SCORES).findings}
+    assert verdicts == {"confounded", "information"}
+
+
+def test_no_p_value_depends_on_the_order_of_the_rows() -> None:
+    items = scores_of({16: 0.3}, seed=6)
+    columns = ["trap_id", "text", "arm", "n_rep", "length", "stratum"]
+    forward = check_inputs(pa.Table.from_pandas(items[columns]), source="t", plan=PLAN, has_reference=True)
+    back = check_inputs(pa.Table.from_pandas(items[columns][::-1]), source="t", plan=PLAN, has_reference=True)
+    assert forward["trap_id"].tolist() == back["trap_id"].tolist()
 
 
 def table(**changes: object) -> pa.Table:

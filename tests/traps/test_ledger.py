@@ -22,7 +22,7 @@ from audit.runs.problems import open_models
 from audit.text.tables import read_parquet
 from audit.traps.config import DetectionPlan, TrapDesign
 from audit.traps.generate import assign, generate_pool
-from audit.traps.ledger.checks import ledger_problems
+from audit.traps.ledger.checks import id_of, ledger_problems
 from audit.traps.ledger.files import (
     read_file,
     read_ledger,
@@ -34,6 +34,7 @@ from audit.traps.ledger.files import (
 from audit.traps.ledger.make import (
     audit_table,
     check_ledger,
+    deal,
     disclose,
     draw_seed,
     make_ledger,
@@ -82,7 +83,12 @@ def by_hex() -> Ledger:
     return make_ledger(traps, design=design, plan=PLAN, seed=1, drawn_with="hex")
 
 
-@pytest.fixture(params=["by_model", "by_words", "by_hex"])
+@pytest.fixture(scope="module")
+def by_lottery(by_words: Ledger) -> Ledger:
+    return deal(by_words, value="8d61d9100567de44", announced_by="drand, round 4512345", source="L.json")
+
+
+@pytest.fixture(params=["by_model", "by_words", "by_hex", "by_lottery"])
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     found: Ledger = request.getfixturevalue(request.param)
     return found
@@ -305,6 +311,16 @@ def alike(ledger: Ledger) -> Ledger:
             "stands in stratum '32 characters' and belongs to '16 characters'.",
         ),
         ("by_hex", lambda x: with_trap(x, 0, perplexity=3.0), "has token ids, perplexity or bucket, and the source is"),
+        (
+            "by_hex",
+            lambda x: with_trap(x, 0, text="q" * 16, id=id_of("q" * 16)),
+            "holds characters that are not of the alphabet hex.",
+        ),
+        (
+            "by_hex",
+            lambda x: x.model_copy(update={"plan": x.plan.model_copy(update={"primary": "ratio"})}),
+            'the primary score is "ratio", and no reference model is fixed for it.',
+        ),
         ("by_model", lambda x: with_trap(x, 0, bucket=None), "lacks token ids, perplexity or bucket"),
         ("by_model", lambda x: with_trap(x, 0, perplexity=2000.0), "has perplexity 2000, which is not in its bucket"),
         ("by_model", lambda x: with_trap(x, 0, token_ids=(1, 2)), "has length 8, and its text has 2."),
@@ -325,7 +341,7 @@ def alike(ledger: Ledger) -> Ledger:
             "traps: alpha is 2.0; expected a number between 0 and 1.",
         ),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_a_ledger_that_does_not_fit_itself_is_refused_even_when_its_commitment_does(
     request: pytest.FixtureRequest, name: str, change: Callable[[Ledger], Ledger], says: str
@@ -492,20 +508,20 @@ def test_unknown_traps_are_not_disclosed_but_the_nearest_is_named(by_hex: Ledger
         (b"[1]", "L.json is no ledger and no disclosure of traps: its format is None."),
         (b'{"format": ["x"]}', "its format is ['x']."),
         (
-            b'{"format": "palimpsest traps ledger", "schema_version": 2, "palimpsest": "9.1"}',
-            "L.json has schema version 2; Palimpsest 0.1.0 reads version 1. It was written by Palimpsest '9.1'. ",
+            b'{"format": "palimpsest traps ledger", "schema_version": 3, "palimpsest": "9.1"}',
+            "L.json has schema version 3; Palimpsest 0.1.0 reads version 2. It was written by Palimpsest '9.1'. ",
         ),
         (
             b'{"format": "palimpsest traps disclosure", "schema_version": 3}',
-            "L.json has schema version 3; Palimpsest 0.1.0 reads version 1. Read it with the Palimpsest that wrote it",
+            "L.json has schema version 3; Palimpsest 0.1.0 reads version 2. Read it with the Palimpsest that wrote it",
         ),
         (
-            b'{"format": "palimpsest traps ledger", "schema_version": "1"}',
-            "L.json was changed or damaged after it was written: schema_version is '1'; expected 1.",
+            b'{"format": "palimpsest traps ledger", "schema_version": "2"}',
+            "L.json was changed or damaged after it was written: schema_version is '2'; expected 2.",
         ),
-        (b'{"format": "palimpsest traps ledger", "schema_version": 1}', "created is missing; it has no default."),
+        (b'{"format": "palimpsest traps ledger", "schema_version": 2}', "created is missing; it has no default."),
         (
-            b'{"format": "palimpsest traps disclosure", "schema_version": 1, "n_traps": 0, "header": "x", "traps": []}',
+            b'{"format": "palimpsest traps disclosure", "schema_version": 2, "n_traps": 0, "header": "x", "traps": []}',
             "n_traps is 0; expected a number of 1 or more. header is 'x'; expected a text like ^[0-9a-f]{64}$.",
         ),
     ],

@@ -93,6 +93,7 @@ def test_too_few_words_for_the_bound_are_named_with_counts() -> None:
         random_words(WORDS, design, seed=0)
     assert "traps: after 100 draws of 6 words, " in str(caught.value)
     assert "of 50 were unlike enough (Jaccard at most 0). Give a longer word list" in str(caught.value)
+    assert "raise max_jaccard (--max-jaccard), or ask" in str(caught.value)
 
 
 def test_short_watermarks_and_unknown_alphabets_are_refused() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from . import detect, fuzzy, generate, inject, ledger, power, scan, simulate
+from . import deal, detect, fuzzy, generate, inject, ledger, power, scan, simulate
 
 app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
-    help="Copyright traps: draw, commit, plant, scan for, detect and disclose them.",
+    help="Copyright traps: draw, commit, deal, plant, scan for, detect and disclose them.",
 )
 app.command("generate")(generate.generate)
 app.command("export")(ledger.export)
 app.command("commit")(ledger.commit)
+app.command("deal")(deal.deal)
 app.command("verify-ledger")(ledger.verify_ledger)
 app.command("disclose")(ledger.disclose)
 app.command("inject")(inject.inject)
@@ -28,4 +29,4 @@ app.command("scan")(scan.scan)
 
 @app.callback()
 def main() -> None:
-    """Copyright traps: draw, commit, plant, scan for, detect and disclose them."""
+    """Copyright traps: draw, commit, deal, plant, scan for, detect and disclose them."""

@@ -22,7 +22,7 @@ def detect(
     model: Annotated[str, typer.Option(help="Model under audit: folder of a checkpoint, or a Hugging Face id.")],
     reference: Annotated[
         str | None,
-        typer.Option(help="Model that never saw the traps, for the ratio; the generator is a natural choice."),
+        typer.Option(help="Model that never saw the traps, for the ratio: the one that the ledger fixed, if it did."),
     ] = None,
     commitment: Annotated[
         list[str] | None, typer.Option(help="What was published beforehand; checked. OWNER=... with several ledgers.")

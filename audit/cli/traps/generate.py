@@ -93,6 +93,13 @@ def generate(
         str | None,
         typer.Option(help="Score that claims will rest on, fixed now; ratio needs a reference model. [default: ratio]"),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Reference model, fixed now by the hash of its weights: a folder, or a Hugging Face id. "
+            "[default: that of --model]"
+        ),
+    ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Error rate of each family of tests, fixed now. [default: 0.05]")
     ] = None,
@@ -128,7 +135,8 @@ def generate(
     """Draw one pool of traps, deal members, copies and decoys at random, and write the secret ledger.
 
     Give one of --model, --words and --watermark. The ledger holds what an exact p-value rests on: the pool, the
-    dealing, its seed and the plan of analysis. Commit to it (`palimpsest traps commit`) before anything is published.
+    dealing, its seed, the plan of analysis and the reference model. Commit to it (`palimpsest traps commit`) before
+    anything is published, and best deal again afterwards (`palimpsest traps deal`) by a number nobody could choose.
     """
     from ...traps.config import DetectionPlan, TrapDesign
 
@@ -180,6 +188,7 @@ def generate(
     )
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}; expected 0 to {2**63 - 1}.")
+    _check_reference(plan.primary, reference, model)
     check_new({"--out": (out, LEDGER), "--table": (table, TABLE), "--publish": (publish, PUBLISHED)})
     options.quiet_libraries()
 
@@ -190,6 +199,7 @@ def generate(
     from ...traps.rounds import kept_seed, remove_rounds
     from ...traps.words import data_watermarks, random_words, read_words
 
+    fixed = None if reference is None else _weights_of(reference, trust_remote_code=trust_remote_code)
     rounds = parts_folder(out)
     if seed is None:
         kept = None if restart or model is None else kept_seed(rounds)
@@ -208,6 +218,7 @@ def generate(
                 trust_remote_code=trust_remote_code,
             )
             drawn_with, pool = _draw_from_model(subject, design, seed=seed, rounds=rounds, restart=restart, tell=tell)
+            fixed = fixed or drawn_with.fingerprint.weights
         else:
             drawn_with = alphabet or "hex" if words is None else read_words(words)
             with interrupted(
@@ -218,18 +229,22 @@ def generate(
                 else:
                     pool = random_words(drawn_with.words, design, seed=seed, on_done=tell)
     dealt = assign(pool.candidates, design, seed=seed)
-    ledger = make_ledger(dealt, design=design, plan=plan, seed=seed, drawn_with=drawn_with, counts=pool.counts)
+    ledger = make_ledger(
+        dealt, design=design, plan=plan, seed=seed, drawn_with=drawn_with, counts=pool.counts, reference=fixed
+    )
     write_ledger(out, ledger)
     if model is not None:
         remove_rounds(rounds)
     export_tables(ledger, out, table=table, publish=publish)
     needed = _needed(ledger)
-    for note in _notes(ledger, needed, out):
+    laid_over = "" if adapter is None else f" with the adapter {adapter} (named in a plan's [reference])"
+    for note in _notes(ledger, needed, out, reference or f"{model}{laid_over}"):
         print(for_terminal(f"note: {note}"), file=sys.stderr)
     facts = {
         "ledger": str(out),
         "source": ledger.source,
         **counts(ledger),
+        "reference": fixed,
         "to_plant": needed,
         "draw": [asdict(count) | {"rejection_rate": count.rejection_rate} for count in pool.counts],
         **paths(table=table, publish=publish),
@@ -283,7 +298,7 @@ def _needed(ledger: Ledger) -> dict[str, int]:
     }
 
 
-def _notes(ledger: Ledger, needed: dict[str, int], out: Path) -> list[str]:
+def _notes(ledger: Ledger, needed: dict[str, int], out: Path, reference: str) -> list[str]:
     """What can no longer be changed once the ledger is committed to."""
     copies = f"{needed['n_copies']:,} {'copy' if needed['n_copies'] == 1 else 'copies'}"
     if ledger.design.placement == "document":
@@ -298,16 +313,33 @@ def _notes(ledger: Ledger, needed: dict[str, int], out: Path) -> list[str]:
         f"are enough, before you commit: palimpsest traps inject {options.shown(out)} SOURCE --out OUT --placements "
         "P.json --dry-run"
     ]
-    if ledger.plan.primary in OF_REFERENCE:
-        by_model = ledger.source == "model"
-        which = "best the one that drew the traps" if by_model else "one that cannot have read your texts"
-        others = ", ".join(score for score in SCORES if score not in (*OF_REFERENCE, *EXTRA_SCORES))
+    if ledger.plan.reference is not None:
+        needs = ledger.plan.primary in OF_REFERENCE
+        use = f"claims will rest on the score {ledger.plan.primary!r}, which needs it" if needs else "where one is used"
         notes.append(
-            f"claims will rest on the score {ledger.plan.primary!r}, which compares with a reference model: `traps "
-            f"detect` will need --reference MODEL, {which}. The ledger fixes this. To test without a reference, draw "
-            f"another ledger now, with --primary and one of {others}."
+            f"the ledger fixes the reference model ({use}): {reference}, weights of SHA-256 {ledger.plan.reference}. "
+            "`traps detect` takes no other: keep a copy of its folder as it is."
         )
     return notes
+
+
+def _check_reference(primary: str, reference: str | None, model: str | None) -> None:
+    """Refuses a plan whose reference model nobody named: it could be chosen later, by what it finds."""
+    if primary not in OF_REFERENCE or reference is not None or model is not None:
+        return
+    others = ", ".join(score for score in SCORES if score not in (*OF_REFERENCE, *EXTRA_SCORES))
+    raise InputError(
+        f"claims would rest on the score {primary!r}, which compares with a reference model, and the ledger fixes "
+        "which one: give --reference MODEL, one that cannot have read your texts. Or test without a reference: "
+        f"--primary and one of {others}."
+    )
+
+
+def _weights_of(reference: str, *, trust_remote_code: bool) -> str:
+    """SHA-256 of a reference's weights, as `traps detect` will compare it."""
+    from ...lm.checkpoint import find_folder, fingerprint
+
+    return fingerprint(find_folder(reference, revision=None, trust_remote_code=trust_remote_code)).weights
 
 
 def _told(count: DrawCounts) -> str:

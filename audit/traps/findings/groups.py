@@ -9,7 +9,9 @@ from ...text.numbers import fixed, p_number
 from ...text.safe import counted, quoted
 from ..aggregate import Document, Owner
 from ..config import DetectionPlan
+from ..evidence import Committed
 from ..in_context import InContext
+from ..ledger.lottery import dealing_told
 
 SHOWN = 50  # documents that the table names
 ITEMS = "items/traps.parquet"
@@ -32,7 +34,7 @@ def _of_owner(owner: Owner, place: int, n: int, how_to_read: str) -> Finding:
         f"{p_number(owner.p_holm)}.{remark}",
         verdict="information" if n == 1 else owner.verdict,  # type: ignore[arg-type]
         estimates={"auc": EstimateRecord.of(owner.auc)},
-        p_values={"all": PValueRecord.of(owner.p_value)} | ({"holm": _holm(owner)} if n > 1 else {}),
+        p_values={"all": PValueRecord.of(owner.p_value)} | ({"holm": owner_holm(owner)} if n > 1 else {}),
         items=ITEMS,
         how_to_read=how_to_read,
     )
@@ -45,7 +47,7 @@ def owner_table(owners: Sequence[Owner]) -> Table:
             "n": owner.n_traps,
             "auc": EstimateRecord.of(owner.auc),
             "p": PValueRecord.of(owner.p_value),
-            "p_holm": _holm(owner),
+            "p_holm": owner_holm(owner),
             "verdict": owner.verdict,
         }
         for owner in owners
@@ -62,7 +64,7 @@ def owner_table(owners: Sequence[Owner]) -> Table:
             Column(
                 key="p_holm",
                 label="p, corrected",
-                help="Holm over all owners; with several, twice that, because the numbers of copies are tested too.",
+                help="Holm over all owners and numbers of copies.",
             ),
             Column(key="verdict", label="Verdict"),
         ),
@@ -122,12 +124,14 @@ def document_table(documents: Sequence[Document], plan: DetectionPlan) -> Table:
 
 def context_finding(found: InContext) -> Finding:
     """What the pairs read in context say; exploratory, because it is one more test of the same traps."""
+    higher = round((found.share.value or 0.0) * found.share.n)
     return Finding(
         id="traps.in_context",
         audit="traps",
         claim=(
             f"After up to {counted(found.n_tokens, 'token')} of the text before a copy, planted traps score above a "
-            f"decoy in the same place in {found.share.n} pairs with p = {p_number(found.p_value.value)}. Exploratory."
+            f"decoy in the same place in {higher} of {found.share.n} pairs (p = {p_number(found.p_value.value)}). "
+            "Exploratory."
         ),
         verdict="information",
         estimates={
@@ -138,8 +142,9 @@ def context_finding(found: InContext) -> Finding:
         items="items/traps-in-context.parquet",
         how_to_read=(
             "Each planted trap is paired with a decoy of its stratum, both after the words that stood before one of "
-            "its copies. If the model never saw the traps, each of the two is as likely to score higher: one half. "
-            "Without context the same pairs are compared by themselves."
+            "its copies. If the model never saw the traps, each of the two is as likely to score higher: one half. A "
+            "pair of equal scores counts as not higher, and is left out of the test. Without context the same pairs "
+            "are compared by themselves."
         ),
     )
 
@@ -160,27 +165,44 @@ def tokens_finding(n: int, n_traps: int) -> Finding:
     )
 
 
-def commitment_finding(commitments: Mapping[str, str]) -> Finding:
-    """Which commitments the traps tested belong to."""
-    listed = "; ".join(
-        f"{commitment}{f' ({quoted(owner)})' if len(commitments) > 1 else ''}"
-        for owner, commitment in commitments.items()
-    )
+def commitment_finding(commitments: Mapping[str, Committed]) -> Finding:
+    """What is known of the commitments to the traps tested, and what rests on the publisher's word."""
+    told = {owner: _of_commitment(committed) for owner, committed in commitments.items()}
+    alone = len(told) == 1
     return Finding(
         id="traps.commitment",
         audit="traps",
-        claim=f"Traps, dealing and plan of analysis are those of the commitment {listed}.",
+        claim=" ".join(said if alone else f"{quoted(owner)}: {said}" for owner, said in told.items()),
         verdict="information",
         items=ITEMS,
         how_to_read=(
             "The commitment is a hash of everything that was fixed beforehand. It is evidence when it was published or "
-            "time-stamped before the text was; when that was, this report cannot know. `palimpsest traps "
-            "verify-ledger` checks a ledger, or a disclosure of some of its traps, against it."
+            "time-stamped under the work's name before the text was; when that was, this report cannot know, nor that "
+            "no other commitment to these traps exists. An announced value speaks for a dealing when its source was "
+            "named with the first commitment, and when it is written as the source writes it. `palimpsest traps "
+            "verify-ledger` checks a ledger, or a disclosure of some of its traps, against a commitment."
         ),
     )
 
 
-def _holm(owner: Owner) -> PValueRecord:
+def _of_commitment(committed: Committed) -> str:
+    fixed_then = "Traps, dealing and plan of analysis are those of the commitment"
+    if committed.compared:
+        said = [f"{fixed_then} {committed.value}, compared with the commitment given."]
+    else:
+        said = [f"No published commitment was given; the ledger's own is {committed.value}."]
+    if committed.reference is not None:
+        said.append(f"The ledger fixed the reference model: weights of SHA-256 {committed.reference}.")
+    said.append(dealing_told(committed.lottery))
+    if committed.placements_sha256 is not None:
+        said.append(
+            f"Which documents carry which trap is the publisher's record, of SHA-256 {committed.placements_sha256}."
+        )
+    return " ".join(said)
+
+
+def owner_holm(owner: Owner) -> PValueRecord:
+    """An owner's p-value after the correction."""
     return PValueRecord.corrected(
-        owner.p_value, owner.p_holm, n_tests=owner.n_tests, over=f"corrected for {owner.n_tests} tests"
+        owner.p_value, owner.p_holm, n_tests=owner.n_tests, over=f"Holm over {owner.n_tests} tests"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -15,13 +16,13 @@ from ..power.needed import Detectable, detectable
 POWER = 0.9
 
 
-def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, families: int) -> dict[int, Detectable]:
+def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int) -> dict[int, Detectable]:
     """Number of copies -> what its arm could have shown; empty where alpha lies above the power asked for.
 
     Args:
         items: Traps: ``arm, n_rep, stratum``.
         plan: Error rate, re-draws and level.
-        families: As in `audit.traps.detect.arms`.
+        n_tests: Tests that can say "found".
     """
     if plan.alpha >= POWER:
         return {}
@@ -29,7 +30,7 @@ def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, families: int
     arms = designs(rows)
     return {
         n_rep: detectable(
-            design, alpha=plan.alpha, arms=len(arms) * families, n_draws=plan.n_draws, level=plan.level, powers=(POWER,)
+            design, alpha=plan.alpha, arms=n_tests, n_draws=plan.n_draws, level=plan.level, powers=(POWER,)
         )
         for n_rep, design in arms.items()
     }
@@ -43,8 +44,8 @@ def power_finding(found: Mapping[int, Detectable]) -> Finding:
         claim = "By its size, this audit could hardly have found anything at some number of copies."
     else:
         claim = (
-            f"By its size, this audit finds an effect of AUC {fixed(max(known), 2)} or more with {POWER:.0%} power at "
-            "every number of copies."
+            f"By its size, this audit finds an effect of AUC {math.ceil(100 * max(known)) / 100:.2f} or more with "
+            f"{POWER:.0%} power at every number of copies."
         )
     return Finding(
         id="traps.power",
@@ -76,7 +77,7 @@ def power_table(found: Mapping[int, Detectable]) -> Table:
     return Table(
         name="power",
         title="What this design could have seen",
-        note="Computed, not estimated: normal scores of one spread in each stratum, Holm over all arms.",
+        note="Computed, not estimated: normal scores of one spread in each stratum, Holm over all tests.",
         columns=(
             Column(key="n_rep", label="Copies"),
             Column(key="n_members", label="Traps"),
@@ -85,7 +86,7 @@ def power_table(found: Mapping[int, Detectable]) -> Table:
             Column(
                 key="excluded_auc",
                 label=f"AUC ruled out in {POWER:.0%} of models that saw nothing",
-                help="Upper bound of the interval; none where a stratum has fewer than 10 decoys.",
+                help="Upper bound of the interval; none with fewer than 10 traps or a stratum of fewer than 10 decoys.",
             ),
             Column(key="attainable", label="Smallest corrected p"),
             Column(key="rank_attainable", label="Smallest rank p of one trap"),

@@ -1,4 +1,4 @@
-"""Does a ledger fit itself? Ids, lengths, strata, likeness and the dealing, which is done again."""
+"""Does a ledger fit itself? Ids, lengths, strata, likeness, pool and the dealing, which are done again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
+from ...membership.score_names import OF_REFERENCE
 from ...runs.provenance import package_versions
 from ...text.safe import counted, quoted
 from ..config import TrapDesign
-from .records import Ledger, LedgerTrap, Source
+from .lottery import lottery_problems
+from .records import Ledger, LedgerTrap
 
 if TYPE_CHECKING:
     from ..generate import Candidate
+    from ..words import WordList
 
 SHOWN = 5  # problems that a message names
 
@@ -26,8 +29,10 @@ def ledger_problems(ledger: Ledger) -> list[str]:
 
     Checked: design and plan; the hash of what was drawn with; ids (distinct, made from the text); lengths; each
     trap's stratum and perplexity bucket; the number of traps in every stratum; what was sampled and rejected; the
-    Jaccard bound over the whole pool (token ids, or words); and the dealing, which is done again from pool, seed and
-    design. The bound on letters holds at the draw and is not computed again: it takes every pair's edit distance.
+    Jaccard bound over the whole pool (token ids, or words); the dealing, which is done again from pool, seed and
+    design; a lottery (`audit.traps.ledger.lottery`); and a pool of watermarks, which is drawn again. A pool of words
+    is drawn again by `pool_problems`, which needs the list, and a model's never. The bound on letters holds at the
+    draw and is not computed again: it takes every pair's edit distance.
     """
     try:
         design = ledger.design.design()
@@ -40,21 +45,57 @@ def ledger_problems(ledger: Ledger) -> list[str]:
         for (name, value), names in zip(drawn_with.items(), ("generator", "word_list_sha256", "alphabet"), strict=True)
         if (value is None) == (name == ledger.source)
     ]
+    if ledger.plan.primary in OF_REFERENCE and ledger.plan.reference is None:
+        problems.append(f'the primary score is "{ledger.plan.primary}", and no reference model is fixed for it.')
     for trap_id, times in Counter(trap.id for trap in ledger.traps).items():
         if times > 1:
             problems.append(f"trap {quoted(trap_id)} occurs {times} times.")
     for trap, drawn in zip(ledger.traps, ledger.candidates(), strict=True):
-        problem = _trap_problem(trap, drawn, ledger.source, design)
+        problem = _trap_problem(trap, drawn, ledger, design)
         if problem:
             problems.append(f"trap {quoted(trap.id)} {problem}.")
     problems += _strata_problems(ledger, design) + _draw_problems(ledger)
     if not problems and ledger.source != "watermark":
         problems += _alike(ledger, design.max_jaccard)
-    return problems or _dealing_problems(ledger, design)
+    if not problems:
+        problems = _dealing_problems(ledger, design) + lottery_problems(ledger)
+    if not problems and ledger.source == "watermark":
+        problems = pool_problems(ledger)
+    return problems
 
 
-def _trap_problem(trap: LedgerTrap, drawn: Candidate, source: Source, design: TrapDesign) -> str | None:
+def pool_problems(ledger: Ledger, words: WordList | None = None) -> list[str]:
+    """Whether a pool that no model made is the one that seed and design draw.
+
+    Args:
+        ledger: A ledger of words or watermarks that fits itself otherwise.
+        words: The list of a ledger of words.
+    """
+    from ..words import data_watermarks, random_words
+
+    design = ledger.design.design()
+    try:
+        if words is not None:
+            pool = random_words(words.words, design, seed=ledger.pool_seed)
+        else:
+            pool = data_watermarks(ledger.alphabet or "hex", design, seed=ledger.pool_seed)
+    except InputError as error:
+        return [f"the pool cannot be drawn again: {error}"]
+    pairs = zip(ledger.traps, pool.candidates, strict=True)
+    other = next(((there, drawn) for there, drawn in pairs if there.text != drawn.text), None)
+    if other is None:
+        return []
+    return [
+        f"the pool is not what seed and design draw: {quoted(other[0].id)} stands where {quoted(other[1].id)} is drawn."
+        f"{_other_numpy(ledger)}"
+    ]
+
+
+def _trap_problem(trap: LedgerTrap, drawn: Candidate, ledger: Ledger, design: TrapDesign) -> str | None:
     """What does not fit in a trap, as the end of a sentence."""
+    from ..words import ALPHABETS
+
+    source = ledger.source
     if trap.id != id_of(trap.text):
         return f"is not named after its text, whose name is {id_of(trap.text)}"
     has_model = source == "model"
@@ -63,6 +104,8 @@ def _trap_problem(trap: LedgerTrap, drawn: Candidate, source: Source, design: Tr
     size = len(trap.token_ids or ()) if has_model else len(trap.text.split(" ") if source == "words" else trap.text)
     if size != trap.length:
         return f"has length {trap.length}, and its text has {size}"
+    if source == "watermark" and set(trap.text) - set(ALPHABETS[ledger.alphabet or "hex"]):
+        return f"holds characters that are not of the alphabet {ledger.alphabet}"
     if trap.stratum != drawn.stratum:
         return f"stands in stratum {quoted(trap.stratum)} and belongs to {quoted(drawn.stratum)}"
     if has_model and trap.perplexity is not None:
@@ -115,13 +158,16 @@ def _dealing_problems(ledger: Ledger, design: TrapDesign) -> list[str]:
     if not wrong:
         return []
     trap, dealt = wrong[0]
-    before, today = ledger.packages.get("numpy"), package_versions(["numpy"]).get("numpy")
-    other = "" if before == today else f" (it was dealt with numpy {quoted(before)}; this is {today}.)"
     return [
         f"{counted(len(wrong), 'trap')} of {len(ledger.traps):,} were not dealt by pool, seed and design: "
         f"{quoted(trap.id)} is recorded as {trap.arm} with n_rep {trap.n_rep}, and is dealt {dealt.arm} with n_rep "
-        f"{dealt.n_rep}.{other}"
+        f"{dealt.n_rep}.{_other_numpy(ledger)}"
     ]
+
+
+def _other_numpy(ledger: Ledger) -> str:
+    before, today = ledger.packages.get("numpy"), package_versions(["numpy"]).get("numpy")
+    return "" if before == today else f" (it was dealt with numpy {quoted(before)}; this is {today}.)"
 
 
 def _alike(ledger: Ledger, most: float) -> list[str]:

@@ -23,7 +23,8 @@ from ...runs.provenance import package_versions
 from ...text.safe import did_you_mean, quoted
 from ..config import DetectionPlan, TrapDesign
 from . import commitment as tree
-from .checks import id_of, ledger_problems, listed
+from .checks import id_of, ledger_problems, listed, pool_problems
+from .lottery import announced_problem, dealt_again, lottery_seed
 from .records import (
     DISCLOSURE_FORMAT,
     LEDGER_FORMAT,
@@ -37,6 +38,7 @@ from .records import (
     GeneratorRecord,
     Ledger,
     LedgerTrap,
+    LotteryRecord,
     PlanRecord,
     Source,
 )
@@ -62,6 +64,7 @@ def make_ledger(
     seed: int,
     drawn_with: LanguageModel | WordList | Alphabet,
     counts: Sequence[DrawCounts] = (),
+    reference: str | None = None,
 ) -> Ledger:
     """The ledger of a draw, with a fresh secret.
 
@@ -72,6 +75,7 @@ def make_ledger(
         seed: Seed of draw and dealing, 0 to 2^63 - 1.
         drawn_with: The generator, the word list or the alphabet of the watermarks.
         counts: What was sampled and rejected for it, by length.
+        reference: SHA-256 of the weights of the reference model, which is fixed with the plan.
 
     Raises:
         InputError: The seed is out of range, or the ledger would not fit itself (`ledger_problems`).
@@ -95,11 +99,12 @@ def make_ledger(
         source=source,
         seed=seed,
         design=DesignRecord.of(design, source),
-        plan=PlanRecord(**asdict(plan)),
+        plan=PlanRecord(**asdict(plan), reference=reference),
         draw=tuple(DrawRecord(**asdict(count)) for count in counts),
         generator=None if isinstance(drawn_with, str | WordList) else GeneratorRecord.of(drawn_with),
         word_list_sha256=drawn_with.sha256 if isinstance(drawn_with, WordList) else None,
         alphabet=drawn_with if isinstance(drawn_with, str) else None,
+        lottery=None,
         secret=secrets.token_hex(tree.N_BYTES),
         traps=tuple(LedgerTrap.of(trap) for trap in traps),
     )
@@ -120,21 +125,67 @@ def check_ledger(ledger: Ledger, *, source: str) -> None:
         raise DataError(f"{source} does not fit itself: {listed(problems)} Restore it from a copy.")
 
 
-def verify_ledger(ledger: Ledger, commitment: str, *, source: str) -> None:
+def deal(ledger: Ledger, *, value: str, announced_by: str, source: str) -> Ledger:
+    """The same pool and plan, dealt by what was announced after the commitment to ``ledger`` was published.
+
+    Args:
+        ledger: The first ledger.
+        value: What was announced, letter for letter.
+        announced_by: Who announced it and when, so that anyone can look it up.
+        source: Where the ledger came from, for messages.
+
+    Returns:
+        A ledger with a secret of its own; see `audit.traps.ledger.lottery`.
+
+    Raises:
+        InputError: A text cannot be repeated letter for letter, or the ledger was dealt in this way already.
+        DataError: The ledger does not fit itself.
+    """
+    for name, text in (("what was announced", value), ("its source", announced_by)):
+        if problem := announced_problem(text):
+            raise InputError(f"{name} is {problem}.")
+    check_ledger(ledger, source=source)
+    if ledger.lottery is not None:
+        raise InputError(
+            f"{source} was dealt by {quoted(ledger.lottery.source)} already; dealing it once more would be a choice. "
+            "Give the ledger that was committed to first, or keep this one."
+        )
+    first = ledger.commitment()
+    lottery = LotteryRecord(
+        first_seed=ledger.seed,
+        first_secret=ledger.secret,
+        commitment=first,
+        value=value,
+        source=announced_by,
+        dealt=now(),
+    )
+    return dealt_again(ledger, lottery_seed(first, value), secrets.token_hex(tree.N_BYTES), lottery)
+
+
+def verify_ledger(ledger: Ledger, commitment: str, *, source: str, words: WordList | None = None) -> None:
     """Refuses a ledger that is not the one committed to, or does not fit itself.
 
     Args:
         ledger: What was read.
         commitment: What was published beforehand, 64 hexadecimal digits.
         source: Where the ledger came from, for messages.
+        words: The list that a ledger of words was drawn from; the pool is then drawn again.
 
     Raises:
-        InputError: The commitment is malformed.
+        InputError: The commitment is malformed, or the list is not the ledger's.
         DataError: The ledger gives another one (what does not fit inside is added), or does not fit itself.
     """
     expected = tree.parse_commitment(commitment)
+    if words is not None and words.sha256 != ledger.word_list_sha256:
+        listed_as = ledger.word_list_sha256 or "none, for it was not drawn from words"
+        raise InputError(f"the word list has SHA-256 {words.sha256}; that of {source} is {listed_as}.")
     found = ledger.commitment() if ledger.traps else "nothing, for it holds no traps"
     if found != expected:
+        if ledger.lottery is not None and expected == ledger.lottery.commitment:
+            raise InputError(
+                f"{expected} is the first commitment, from before {source} was dealt by "
+                f"{quoted(ledger.lottery.source)}. Give the one that was published after it."
+            )
         problems = ledger_problems(ledger)
         inside = f" Inside, this does not fit: {listed(problems)}" if problems else ""
         raise DataError(
@@ -142,6 +193,9 @@ def verify_ledger(ledger: Ledger, commitment: str, *, source: str) -> None:
             f"afterwards, or the commitment is another ledger's.{inside}"
         )
     check_ledger(ledger, source=source)
+    problems = [] if words is None else pool_problems(ledger, words)
+    if problems:
+        raise DataError(f"{source} does not fit its word list: {listed(problems)}")
 
 
 def disclose(ledger: Ledger, ids: Iterable[str]) -> Disclosure:

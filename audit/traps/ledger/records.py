@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...lm.load import LanguageModel
     from ..generate import Candidate, Trap
 
-LEDGER_VERSION: Literal[1] = 1
+LEDGER_VERSION: Literal[2] = 2
 LEDGER_FORMAT: Literal["palimpsest traps ledger"] = "palimpsest traps ledger"
 DISCLOSURE_FORMAT: Literal["palimpsest traps disclosure"] = "palimpsest traps disclosure"
 SEED_LIMIT = 2**63  # a seed lies below it, so that every JSON reader with 64-bit integers holds it
@@ -59,7 +59,11 @@ class DesignRecord(Record):
 
 
 class PlanRecord(Record):
-    """A `DetectionPlan` on disk; the fields mean the same."""
+    """A `DetectionPlan` on disk, and the reference model that it compares with; the other fields mean the same.
+
+    Attributes:
+        reference: SHA-256 of the reference's weights, as `audit.lm.checkpoint.Fingerprint`; None when none is fixed.
+    """
 
     primary: Score
     alpha: FiniteFloat
@@ -68,10 +72,11 @@ class PlanRecord(Record):
     negligible_auc: FiniteFloat
     level: FiniteFloat
     seed: int
+    reference: Hash | None
 
     def plan(self) -> DetectionPlan:
         """The plan; errors as there."""
-        return DetectionPlan(**self.model_dump())
+        return DetectionPlan(**self.model_dump(exclude={"reference"}))
 
 
 class GeneratorRecord(Record):
@@ -149,20 +154,41 @@ class DrawRecord(Record):
     accepted: int
 
 
+class LotteryRecord(Record):
+    """The dealing of a ledger by a number that nobody could choose (`audit.traps.ledger.lottery`).
+
+    Attributes:
+        first_seed: Seed of the first ledger: the pool was drawn by it, and dealt a first time.
+        first_secret: Secret of the first ledger.
+        commitment: To the first ledger; it was published before ``value`` was known.
+        value: What was announced, as announced.
+        source: Who announced it, and when.
+        dealt: When the dealing was done, ISO 8601.
+    """
+
+    first_seed: int = Field(ge=0, lt=SEED_LIMIT)
+    first_secret: Hash
+    commitment: Hash
+    value: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    dealt: str
+
+
 class Ledger(Record):
     """``LEDGER.json``. ``traps`` stand in the order of the pool, which the dealing depends on.
 
     Attributes:
-        seed: Seed of draw and dealing, below 2^63.
+        seed: Seed of the dealing, below 2^63; of the draw too, where there was no lottery.
         draw: What was sampled and rejected, by length; empty when it was not recorded.
         generator: For ``source`` "model".
         word_list_sha256: For ``source`` "words": SHA-256 of the file.
         alphabet: For ``source`` "watermark".
+        lottery: How the seed came about, when the traps were dealt again after a first commitment; else None.
         secret: 32 random bytes in hexadecimal digits; every salt is derived from it.
     """
 
     format: Literal["palimpsest traps ledger"]
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     created: str
     palimpsest: str
     python: str
@@ -175,8 +201,14 @@ class Ledger(Record):
     generator: GeneratorRecord | None
     word_list_sha256: Hash | None
     alphabet: Literal["hex", "letters"] | None
+    lottery: LotteryRecord | None
     secret: Hash
     traps: tuple[LedgerTrap, ...]
+
+    @property
+    def pool_seed(self) -> int:
+        """Seed of the draw."""
+        return self.seed if self.lottery is None else self.lottery.first_seed
 
     def header(self) -> dict[str, Any]:
         """Everything but the traps and the secret, as plain JSON."""
@@ -238,7 +270,7 @@ class Disclosure(Record):
     """
 
     format: Literal["palimpsest traps disclosure"]
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     n_traps: int = Field(ge=1, lt=SEED_LIMIT)
     header: Hash
     traps: tuple[DisclosedTrap, ...] = Field(min_length=1)

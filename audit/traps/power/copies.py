@@ -17,7 +17,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 
 from ...errors import DataError, InputError
-from ...stats.auc import roc_auc
+from ...stats.auc import stratified_auc
 from ...stats.checks import Floats
 from ...stats.estimate import Estimate
 from ...text.safe import did_you_mean, quoted
@@ -151,12 +151,13 @@ def measured(items: pd.DataFrame, score: str, *, source: str, level: float = 0.9
         wrong = "has scores that are not finite"
     if wrong:
         raise DataError(f"{source} {wrong}; expected the items of a finished trap audit.")
-    even = standardised(items, score)
+    even, strata = standardised(items, score), items["stratum"].to_numpy()
+    raw = items[column(score)].to_numpy(dtype=np.float64)
     points = []
     for n_rep in sorted({int(n) for n in items.loc[~decoy, "n_rep"]}):
-        members = even[~decoy & (items["n_rep"] == n_rep).to_numpy()]
-        auc = roc_auc(members, even[decoy], level=level)
-        points.append(CopiesPoint(n_rep, auc, effect(auc), members))
+        own = ~decoy & (items["n_rep"] == n_rep).to_numpy()
+        auc = stratified_auc(raw[own | decoy], own[own | decoy], strata[own | decoy].tolist(), level=level)
+        points.append(CopiesPoint(n_rep, auc, effect(auc), even[own]))
     return CopiesCurve(source, RUN_NOTE, tuple(points), even[decoy])
 
 

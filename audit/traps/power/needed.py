@@ -142,7 +142,7 @@ class Detectable:
         rank_attainable: Smallest rank p-value of any of its traps, 1 / (1 + decoys of its stratum).
         smallest_auc: Power -> the smallest AUC that the arm test finds with it; None where none is large enough.
         excluded_auc: Chance -> the AUC below which, with that chance, the upper bound of a model that never saw the
-            traps lies; None where a stratum has too few decoys to say "not found" at all.
+            traps lies; None where there are too few traps, or decoys in a stratum, to say "not found" at all.
         method: How these were computed.
     """
 
@@ -197,7 +197,7 @@ def detectable(
         smallest[power] = found
         seen = 0.5 + norm.ppf(power) * error
         reach = norm.isf((1 - level) / 2) * error / (seen * (1 - seen)) if seen < 1 else math.inf
-        enough = min(design.decoys) >= LEAST_DECOYS and seen < 1
+        enough = min(design.decoys) >= LEAST_DECOYS and n1 >= LEAST_DECOYS and seen < 1
         excluded[power] = float(expit(logit(seen) + reach)) if enough else None
     return Detectable(
         n_members=n1,
