@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("audit.cli.demo", "Plant traps in small models made here, audit them, and write a report."),
     "membership": ("audit.cli.membership", "Compare texts that may have been trained on with texts that were not."),
     "score": ("audit.cli.score", "Score texts by membership inference: one row of scores for each text."),
+    "extract": ("audit.cli.extract", "Alignment-data extraction: what of its post-training data a model gives away."),
     "traps": ("audit.cli.traps", "Copyright traps: draw, commit, plant, scan for, detect and disclose them."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
     "runs": ("audit.cli.runs", "List runs, and show what one found."),

@@ -1,0 +1,238 @@
+"""The work behind ``palimpsest extract sample``: made in parts, resumed after a kill, written once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ... import __version__
+from ...extraction.completions import Server
+from ...extraction.prefixes import Prefix, chat_of, encode_prefix, prefixes, preset
+from ...extraction.presets import Chat
+from ...extraction.sample import FAILED, Rates, SamplePlan, plan_samples, rates, sample_in_parts
+from ...extraction.samplers import Local, Remote
+from ...lm.load import LanguageModel, Tokens, load, load_tokens
+from ...lm.subject import Subject
+from ...progress import progress_bars
+from ...runs.lock import LOCK_NAME, FolderLock
+from ...runs.shards import ShardedTable, has_parts, remove_parts
+from ...text.files import atomic_writer, make_folder, sha256_file, storage_errors, write_json
+from ...text.safe import counted, for_terminal, quoted
+from ...text.tables import write_parquet
+from ..outputs import meta_path, parts_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is sampled, from what, and where it goes; fields as the flags of the verb."""
+
+    subject: Subject
+    server: Server | None
+    out: Path
+    openings: tuple[str, ...]
+    preset: str | None
+    assistant: str | None
+    bos: bool | None
+    n: int
+    seed: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_new_tokens: int | None
+    batch_size: int | None
+
+    @property
+    def parts(self) -> Path:
+        """Where finished parts lie until every request is answered."""
+        return parts_folder(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The generations, their rates, what a reader should know, and what ``OUT.meta.json`` holds."""
+
+    generations: pa.Table
+    rates: Rates
+    notes: list[str]
+    meta: dict[str, Any]
+
+
+def run_job(job: Job, *, restart: bool, quiet: bool) -> Done:
+    """Sample, and write the generations and what they were made with; one process at a time works for an OUT.
+
+    Prefixes are made and told before a model is loaded. The parts stay as long as a request has no answer.
+    """
+    tokens = load_tokens(job.subject)
+    plan = _plan(tokens, job)
+    _tell_prefixes(plan.prefixes)
+    make_folder(job.parts)
+    with storage_errors(job.parts, kept="nothing was changed", doing="protect"):
+        job.parts.chmod(0o700)
+    lock = FolderLock(job.parts)
+    lock.acquire()
+    try:
+        if restart:
+            _remove_parts(job.parts, keep_lock=True)
+        return _sample_and_write(job, tokens, quiet=quiet)
+    finally:
+        if not any(has_parts(folder) for folder in _attempts(job.parts)):
+            _remove_parts(job.parts)
+        lock.release()
+
+
+def _plan(lm: LanguageModel | Tokens, job: Job) -> SamplePlan:
+    """Chat, prefixes and sampling that the flags name."""
+    if job.assistant is not None:
+        chat = Chat("own", job.openings[0], job.assistant)
+    else:
+        chat = chat_of(lm) if job.preset is None else preset(job.preset)
+    bos = job.bos is True
+    if job.openings:
+        names = ["own"] if len(job.openings) == 1 else [f"own-{number}" for number in range(1, len(job.openings) + 1)]
+        found = [encode_prefix(lm, text, name=name, bos=bos) for name, text in zip(names, job.openings, strict=True)]
+    else:
+        found = prefixes(lm, chat, bos=bos)
+    if job.bos is False:
+        found = [_without_bos(prefix) for prefix in found]
+    return plan_samples(
+        lm,
+        chat,
+        found,
+        n=job.n,
+        seed=job.seed,
+        temperature=job.temperature,
+        top_p=job.top_p,
+        top_k=job.top_k,
+        max_new_tokens=job.max_new_tokens,
+    )
+
+
+def _without_bos(prefix: Prefix) -> Prefix:
+    if prefix.bos_from is None:
+        return prefix
+    return replace(prefix, text=prefix.bare_text, ids=prefix.ids[1:], bos="", bos_from=None)
+
+
+def _tell_prefixes(found: Sequence[Prefix]) -> None:
+    for prefix in found:
+        start = f", {quoted(prefix.bos)} from the {prefix.bos_from}" if prefix.bos else ""
+        text = f"prefix {prefix.name}: {prefix.text!r} = token ids {list(prefix.ids)}{start}"
+        print(for_terminal(text), file=sys.stderr)
+
+
+def _sample_and_write(job: Job, tokens: Tokens, *, quiet: bool) -> Done:
+    sampler: Local | Remote
+    if job.server is None:
+        lm = load(job.subject)
+        plan, model = _plan(lm, job), lm.to_record()  # with the stop ids of the model's own configuration
+        sampler = Local(lm, batch_size=job.batch_size)
+    else:
+        plan, model = _plan(tokens, job), {"tokenizer": job.subject.to_record(), "server": job.server.to_record()}
+        sampler = Remote(job.server, tokens)
+    with progress_bars(quiet=quiet) as progress:
+        generations = sample_in_parts(
+            sampler,
+            plan,
+            open_parts=lambda name, key, n_parts: ShardedTable(job.parts / name, key=key, n_parts=n_parts),
+            progress=progress,
+        )
+    found = rates(generations)
+    notes = _notes(job, tokens, plan, generations, found)
+    meta: dict[str, Any] = {
+        "palimpsest": __version__,
+        "model": model,
+        "plan": plan.to_record(),
+        "rates": found.to_record(),
+        "notes": notes,
+        "out": str(job.out),
+    }
+    path = meta_path(job.out)
+    with storage_errors(path, kept="the finished parts are unchanged", doing="replace"):
+        Path(os.path.realpath(path)).unlink(missing_ok=True)  # so that it never stays beside other generations
+    _write_secret(job.out, generations)
+    meta["out_sha256"] = sha256_file(job.out)
+    write_json(path, meta)
+    if not found.n_failed:
+        _remove_parts(job.parts, keep_lock=True)
+    return Done(generations, found, notes, meta)
+
+
+def _write_secret(path: Path, table: pa.Table) -> None:
+    """Parquet or JSON lines that their owner alone can read: what the model wrote may be training text."""
+    if path.suffix.lower() == ".parquet":
+        write_parquet(path, table, secret=True)
+        return
+    with atomic_writer(path, secret=True) as stream:
+        for batch in table.to_batches(max_chunksize=10_000):
+            for row in batch.to_pylist():
+                stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _attempts(parts: Path) -> list[Path]:
+    """Folders of parts that `sample_in_parts` made."""
+    return [folder for folder in sorted(parts.glob("generations*")) if folder.is_dir() and not folder.is_symlink()]
+
+
+def _remove_parts(parts: Path, *, keep_lock: bool = False) -> None:
+    """Remove what `run_job` made in the folder of parts, and the folder when nothing else lies in it."""
+    for folder in _attempts(parts):
+        remove_parts(folder)
+    if keep_lock:
+        return
+    with storage_errors(parts, kept="the generations and the finished parts are unchanged", doing="tidy"):
+        (parts / LOCK_NAME).unlink(missing_ok=True)
+        if not any(parts.iterdir()):
+            parts.rmdir()
+
+
+def _notes(job: Job, tokens: Tokens, plan: SamplePlan, generations: pa.Table, found: Rates) -> list[str]:
+    """What a reader of the generations should know, and what to do next where none can be used."""
+    notes = list(plan.chat.notes)
+    if job.bos is None and tokens.bos_id is not None and any(not prefix.bos for prefix in plan.prefixes):
+        notes.append(
+            f"the prefix does not begin with {quoted(str(tokens.tokenizer.bos_token))}, since neither template nor "
+            "tokenizer puts it there. If the model was trained with it before every row, pass --bos; else --no-bos."
+        )
+    if plan.stops.passed_over:
+        notes.append(
+            f"the end-of-sequence ids {list(plan.stops.passed_over)} also close the questions of this chat, so they "
+            "end no generation; each then goes on to its limit of new tokens."
+        )
+    if job.server is not None and job.server.dialect == "transformers":
+        notes.append("the server was given the prefix as text, and decides itself whether a BOS stands before it.")
+    if found.n_failed:
+        failures = (reason for reason in generations["reject"].to_pylist() if str(reason).startswith(FAILED))
+        notes.append(
+            f"{counted(found.n_failed, 'request')} of {found.n:,} failed; first reason: "
+            f"{next(failures).removeprefix(f'{FAILED}: ')}. The same command asks for them again, and for no others."
+        )
+    if not found.n_parsed:
+        notes.append(_next_step(job, plan, found))
+    return notes
+
+
+def _next_step(job: Job, plan: SamplePlan, found: Rates) -> str:
+    """No generation was parsed: why, and what to try."""
+    reason, n = next(iter(found.rejects.items()))
+    told = f"no generation could be parsed, so there is nothing to match: {n:,} of {found.n:,} {reason}. "
+    if reason == FAILED:
+        return f"{told}Check that the server runs, its --endpoint, --model-name and key."
+    if reason == "cut off by the length limit":
+        limit = f"--max-new-tokens (now {plan.sampling.max_new_tokens:,})"
+        return (
+            f"{told}Raise {limit} if the context has room, or see with --show-text whether the model comes to an end."
+        )
+    if reason == "no assistant marker":
+        marker = quoted(plan.chat.assistant.strip())
+        tries = ["another --preset or --prefix, if the model was trained with another format", "--bos"]
+        if job.server is not None and job.server.dialect != "vllm":
+            tries.insert(0, "--dialect vllm, if the server left the marker out as a special token")
+        return f"{told}The marker is {marker}. Try {'; or '.join(tries)}. A base model that saw no chat writes none."
+    return f"{told}See what the model wrote with --show-text, and try another --prefix or --preset."

@@ -1,0 +1,262 @@
+"""What the maxima say: rates, coverage, undercount and the test of trained against held-out rows.
+
+For one view and one arm, over G generations and N training rows,
+
+    memorisation rate  R = (1/G) sum_i [m_i > tau(length of i)]
+    excess             R - FPR, FPR measured on negatives that had no part in tau
+    coverage           (1/N) sum_j [k_j >= 1], k_j the generations that hit row j: any row above tau, or the best alone
+
+A reject and a text that is too short count as no hit in the rate over all generations. Definitions are the spec's; the
+paper's own formula for coverage was not readable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..stats.estimate import Estimate
+from ..stats.proportion import difference, wilson
+from .calibrate import Calibration, Negatives, calibrate, fixed
+from .config import Arm, MatchPlan, View
+from .coverage import coverage, coverage_curve, curve_points, hits_by_row
+from .match import Index, Nearest, Side
+from .split_half import SplitHalf, split_half
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Training and held-out rows of equal number, divided at random by cluster, for `split_half`.
+
+    Attributes:
+        trained: Their places among the training rows, ascending.
+        held_out: Their places among the held-out rows.
+    """
+
+    trained: Rows
+    held_out: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """One set of generations in one view and arm.
+
+    Attributes:
+        rate: Hits over all generations.
+        rate_compared: Hits over those that were parsed and long enough.
+        excess: ``rate_compared`` less the false-positive rate.
+        hit: Which generations are hits, shape (G,).
+    """
+
+    rate: Estimate
+    rate_compared: Estimate
+    excess: Estimate
+    hit: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that is said of one view and arm.
+
+    Attributes:
+        view: The view.
+        arm: The arm.
+        calibration: Threshold and measured false-positive rates.
+        rated: Of the model under audit.
+        base: Of the base model, where there is one.
+        coverage_any: Training rows with a generation above the threshold, whether or not another row is nearer.
+        coverage_best: Training rows that are the nearest of a hit.
+        clusters_hit: Clusters of near-duplicates that are the nearest of a hit.
+        curve_at: Numbers of generations, ascending.
+        curve: Coverage (rule "any") of so many generations.
+        hits_on: Hits of each training row by rule "best", shape (N,).
+        halves: Of the hits on either half, those on the trained one; None without held-out rows.
+        base_halves: The same for the base model: its own check, 0.5 expected.
+    """
+
+    view: View
+    arm: Arm
+    calibration: Calibration
+    rated: Rated
+    base: Rated | None
+    coverage_any: Estimate
+    coverage_best: Estimate
+    clusters_hit: int
+    curve_at: Rows
+    curve: NDArray[np.float64]
+    hits_on: Rows
+    halves: SplitHalf | None
+    base_halves: SplitHalf | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Everything that is compared in one view.
+
+    Attributes:
+        generated: The model's generations.
+        trained: Training rows.
+        held_out: Rows of the same source that were not trained on.
+        base: Generations of the base model, or None.
+        clusters: Cluster of each training row.
+        held_out_clusters: Cluster of each held-out row.
+        units: What was dealt to the halves as one, a label for each training row.
+        held_out_units: Likewise for each held-out row.
+        aside: Which training rows have no part in the test of the halves, shape (N,): canaries, which were not dealt,
+            and near-duplicates of held-out rows.
+        halves: For the test of trained against held-out rows, or None where the division was not random.
+    """
+
+    generated: Side
+    trained: Side
+    held_out: Side
+    base: Side | None
+    clusters: Sequence[Hashable]
+    held_out_clusters: Sequence[Hashable]
+    units: Sequence[Hashable]
+    held_out_units: Sequence[Hashable]
+    aside: NDArray[np.bool_]
+    halves: Halves | None
+
+
+def negatives_of(sets: Sets, nearest: Mapping[str, Nearest]) -> list[Negatives]:
+    """Maxima of what the model cannot have learnt: held-out rows and, where there are enough, base generations."""
+    found = [_negatives("held-out rows", sets.held_out, nearest["held_out"], sets.held_out_clusters)]
+    if sets.base is not None and sets.base.compared.any():
+        found.append(_negatives("generations of the base model", sets.base, nearest["base"], None))
+    return found
+
+
+def _negatives(source: str, side: Side, nearest: Nearest, clusters: Sequence[Hashable] | None) -> Negatives:
+    chosen = side.compared
+    labels = None if clusters is None else [label for label, use in zip(clusters, chosen, strict=True) if use]
+    return Negatives(source, nearest.similarity[chosen], side.lengths[chosen], labels)
+
+
+def result(
+    view: View,
+    arm: Arm,
+    sets: Sets,
+    index: Index,
+    nearest: Mapping[str, Nearest],
+    halves: tuple[Index, Index] | None,
+    *,
+    plan: MatchPlan,
+    threshold: float | None = None,
+) -> Result:
+    """Everything about one view and arm.
+
+    Args:
+        view: The view.
+        arm: The arm.
+        sets: What was compared.
+        index: The training rows.
+        nearest: "generated", "held_out" and, with a base model, "base": nearest training rows.
+        halves: Training and held-out rows of `Sets.halves`.
+        plan: The plan.
+        threshold: A similarity given beforehand instead of a calibrated one.
+    """
+    negatives = negatives_of(sets, nearest)
+    usable = [one for one in negatives if len(one.maxima) >= 2 / plan.target] or negatives[:1]
+    calibration = (
+        calibrate(usable, target=plan.target, seed=plan.seed, level=plan.level)
+        if threshold is None
+        else fixed(threshold, negatives, target=plan.target, level=plan.level)
+    )
+    ours = _rated(sets.generated, nearest["generated"], calibration, plan)
+    queries, rows = index.pairs(sets.generated, arm, calibration.thresholds(sets.generated.lengths))
+    hit = ours.hit
+    best = nearest["generated"].rows[hit]
+    n_rows = len(sets.trained.texts)
+    any_rows, best_rows = hits_by_row(_once(queries, rows), n_rows), hits_by_row(best, n_rows)
+    compared = sets.trained.compared
+    labels = [label for label, use in zip(sets.clusters, compared, strict=True) if use]
+    n = len(sets.generated.texts)
+    at = curve_points(n)
+    return Result(
+        view=view,
+        arm=arm,
+        calibration=calibration,
+        rated=ours,
+        base=None if sets.base is None else _rated(sets.base, nearest["base"], calibration, plan),
+        coverage_any=coverage(any_rows[compared], labels, seed=plan.seed, level=plan.level),
+        coverage_best=coverage(best_rows[compared], labels, seed=plan.seed, level=plan.level),
+        clusters_hit=len({sets.clusters[row] for row in best}),
+        curve_at=at,
+        curve=coverage_curve(any_rows[compared], n, at),
+        hits_on=best_rows,
+        halves=None if halves is None else _halves(sets.generated, arm, sets, halves, calibration, plan),
+        base_halves=None if halves is None or sets.base is None else _of_base(sets, arm, halves, negatives, plan),
+    )
+
+
+def _of_base(
+    sets: Sets, arm: Arm, halves: tuple[Index, Index], negatives: Sequence[Negatives], plan: MatchPlan
+) -> SplitHalf:
+    """The base model's own test, at the threshold of held-out rows alone: its generations would raise it above them."""
+    assert sets.base is not None
+    own = calibrate(negatives[:1], target=plan.target, seed=plan.seed, level=plan.level)
+    return _halves(sets.base, arm, sets, halves, own, plan)
+
+
+def _rated(side: Side, nearest: Nearest, calibration: Calibration, plan: MatchPlan) -> Rated:
+    hit = calibration.hits(nearest.similarity, side.lengths)
+    compared = wilson(int(hit.sum()), int(side.compared.sum()), level=plan.level)
+    return Rated(
+        rate=wilson(int(hit.sum()), len(side.texts), level=plan.level),
+        rate_compared=compared,
+        excess=difference(compared, calibration.worst),
+        hit=hit,
+    )
+
+
+def _once(queries: Rows, rows: Rows) -> Rows:
+    """Rows of the pairs, each generation counted once for a row."""
+    return np.unique(np.stack([queries, rows]), axis=1)[1] if len(queries) else rows
+
+
+def _halves(
+    side: Side, arm: Arm, sets: Sets, indexes: tuple[Index, Index], calibration: Calibration, plan: MatchPlan
+) -> SplitHalf:
+    assert sets.halves is not None
+    trained, held_out = (index.nearest(side, arm) for index in indexes)
+    ours, theirs = np.nan_to_num(trained.similarity, nan=-2), np.nan_to_num(held_out.similarity, nan=-2)
+    hit = calibration.hits(np.maximum(ours, theirs), side.lengths) & side.compared & (ours != theirs)
+    n_trained, n_held_out = len(sets.trained.texts), len(sets.held_out.texts)
+    rows = np.where(ours > theirs, trained.rows, n_trained + held_out.rows)[hit]
+    chosen = np.concatenate([sets.halves.trained, n_trained + sets.halves.held_out])
+    hits = hits_by_row(rows, n_trained + n_held_out)[chosen]
+    labels = [("trained", label) for label in sets.units] + [("held out", label) for label in sets.held_out_units]
+    return split_half(
+        hits,
+        chosen < n_trained,
+        [labels[place] for place in chosen],
+        seed=plan.seed,
+        level=plan.level,
+    )
+
+
+def equal_halves(sets: Sets, *, seed: int) -> Halves:
+    """As many training as held-out rows: whole units of the larger set are left out at random."""
+    sides = (
+        (sets.units, sets.trained.compared & ~sets.aside),
+        (sets.held_out_units, sets.held_out.compared),
+    )
+    room = min(int(usable.sum()) for _, usable in sides)
+    kept = []
+    for number, (units, usable) in enumerate(sides):
+        sizes = Counter(label for label, use in zip(units, usable, strict=True) if use)
+        names, left, chosen = list(sizes), room, set()
+        for place in np.random.default_rng([seed, number]).permutation(len(names)):
+            if sizes[names[place]] <= left:
+                chosen.add(names[place])
+                left -= sizes[names[place]]
+        inside = [use and label in chosen for label, use in zip(units, usable, strict=True)]
+        kept.append(np.flatnonzero(inside))
+    return Halves(*kept)
