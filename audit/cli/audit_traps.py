@@ -63,8 +63,9 @@ def read_traps(given: TrapsTable, plan: Path) -> ReadTraps:
     if given.table is not None:
         table = resolve_path(given.table, plan)
         asked = Asked(scores=given.scores, extras=extras)
+        traps = read_parquet(table)  # which tells better than the hash what is wrong with a path
         inputs = {"traps": sha256_file(table), **shots}
-        return ReadTraps(read_parquet(table), str(table), given.detection(), None, asked, inputs)
+        return ReadTraps(traps, str(table), given.detection(), None, asked, inputs)
     paths = {owner: resolve_path(name, plan) for owner, name in given.of_owners("ledger", ALL).items()}
     commitments = _of_owners(given, "commitment", paths)
     ledgers = {}

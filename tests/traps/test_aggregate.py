@@ -101,10 +101,10 @@ def test_traps_that_are_cut_otherwise_are_counted() -> None:
 
 @pytest.mark.parametrize("n_owners", [1, 2])
 def test_an_audit_of_a_model_that_saw_nothing_says_found_anywhere_in_at_most_alpha(n_owners: int) -> None:
-    """Whatever may say "found" is looked at: numbers of copies, and owners where there are two; 200 audits."""
-    plan = replace(PLAN, n_draws=399)
+    """Whatever may say "found" is looked at: numbers of copies, and owners where there are two; 100 audits."""
+    plan = replace(PLAN, n_draws=199)
     wrong = 0
-    for seed in range(200):
+    for seed in range(100):
         items = two_owners(np.random.default_rng([11, seed]), 0.0)
         items.loc[(items["arm"] == "member") & (items.index % 2 == 0), "n_rep"] = 16
         items = items[items["owner"].isin(["Ann", "Bob"][:n_owners])].reset_index(drop=True)
@@ -114,4 +114,4 @@ def test_an_audit_of_a_model_that_saw_nothing_says_found_anywhere_in_at_most_alp
         others = [arm.p_value for arm in found] if n_owners > 1 else []
         listed = owner_findings(owners(items, tests, plan=plan, others=others), "how")
         wrong += any(one.verdict == "found" for one in [*found, *listed])
-    assert wrong <= binom.ppf(0.995, 200, 0.05)
+    assert wrong <= binom.ppf(0.995, 100, 0.05)

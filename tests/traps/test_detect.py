@@ -249,9 +249,9 @@ def section_of(items: pd.DataFrame, scores: list[str], plan: DetectionPlan = PLA
 def test_an_owner_who_is_found_is_never_told_beside_an_overall_not_found() -> None:
     """A few traps of Ann that were learnt, many of Bob that were not: the arm over both sees nothing."""
     rng = np.random.default_rng(0)
-    contradicted = 0
-    for seed in range(10):
-        ann, bob = (scores_of({}, seed=seed * 2 + k, members=n, decoys=99) for k, n in ((0, 10), (1, 200)))
+    named = 0
+    for seed in range(3):
+        ann, bob = (scores_of({}, seed=seed * 2 + k, members=n, decoys=99) for k, n in ((0, 10), (1, 100)))
         for one, name in ((ann, "Ann"), (bob, "Bob")):
             one["owner"], one["stratum"] = name, name + one["stratum"]
             one["trap_id"] = name + one["trap_id"]
@@ -261,15 +261,15 @@ def test_an_owner_who_is_found_is_never_told_beside_an_overall_not_found() -> No
         overall, *rest = section_of(items, SCORES).findings
         assert any(one.verdict == "found" for one in rest if one.id == "traps.owner_1")
         assert overall.verdict == "found"
-        contradicted += "all traps of 'Ann'" in overall.claim
-    assert contradicted == 10
+        named += "all traps of 'Ann'" in overall.claim
+    assert named == 3
 
 
 @pytest.mark.parametrize("shift", [-0.7, -2.0])
 def test_traps_that_score_below_their_decoys_are_no_pass(shift: float) -> None:
     """Unlearnt, or in the reference: random dealing explains that no better than traps far above."""
     for seed in range(5):
-        items = scores_of(dict.fromkeys(REPS, shift), seed=seed, members=60)
+        items = scores_of(dict.fromkeys(REPS, shift), seed=seed, members=30)
         overall = section_of(items, SCORES).findings[0]
         assert overall.verdict == "inconclusive"
         assert "score below their decoys" in overall.claim
@@ -297,7 +297,7 @@ def test_unlike_shares_of_members_leave_the_auc_of_nothing_at_a_half() -> None:
     """Skewed scores, a stratum mostly planted and one hardly: a pooled AUC is 0.54 and excludes 0.5 in 4 of 10."""
     rng = np.random.default_rng(5)
     values, missed = [], 0
-    for _ in range(200):
+    for _ in range(100):
         rows = [
             {"arm": arm, "n_rep": int(arm == "member"), "stratum": stratum, "owner": "x", "length": 25, "score": score}
             for stratum, n1, n0, sign in (("a", 40, 200, 1), ("b", 200, 100, -1))
@@ -309,8 +309,8 @@ def test_unlike_shares_of_members_leave_the_auc_of_nothing_at_a_half() -> None:
         values.append(arm.auc.value)
         missed += not (arm.auc.low or 0) <= 0.5 <= (arm.auc.high or 1)
         assert arm.tpr.at_1pct_fpr.value is None  # a rate over both strata means nothing
-    assert abs(np.mean(values) - 0.5) < 0.008
-    assert missed <= binom.ppf(0.999, 200, 0.05)
+    assert abs(np.mean(values) - 0.5) < 0.012  # 4 standard errors; a pooled one is 0.04 off
+    assert missed <= binom.ppf(0.999, 100, 0.05)
 
 
 def test_what_could_not_be_checked_is_not_said_to_have_passed() -> None:
