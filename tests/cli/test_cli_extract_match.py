@@ -63,6 +63,7 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     assert stat.S_IMODE(generations.stat().st_mode) == 0o600
     record = json.loads((there / "run" / "run.json").read_text())
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
+    assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
     shown = call(*command, "--show-text")
     assert "what if" in shown.out
     assert "cosine" in shown.out

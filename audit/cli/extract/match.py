@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -177,11 +178,8 @@ def _compare(
         plan_folder=Path.cwd(),
     ) as run:
         if not run.complete:
-            found = load_encoder(
-                None if chosen is None else str(chosen),
-                device=device,
-                cache=cache or run.folder / "parts" / "embeddings",
-            )
+            kept = run.folder / "parts" / "embeddings"  # so that an interrupted run goes on
+            found = load_encoder(None if chosen is None else str(chosen), device=device, cache=cache or kept)
             seen: dict[str, int] = {"texts": 0, "truncated": 0}
 
             def encode(texts):  # type: ignore[no-untyped-def]
@@ -205,6 +203,7 @@ def _compare(
                 )
                 detail |= seen
             run.write_findings(Findings(sections=(section,), limitations=()))
+            shutil.rmtree(kept, ignore_errors=True)
             run.finish()
     finished = Run.open(folder)
     if not (folder / "report.html").exists():
