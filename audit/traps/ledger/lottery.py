@@ -76,6 +76,6 @@ def dealing_told(lottery: LotteryRecord | None) -> str:
     if lottery is None:
         return "That the seed and the order of the pool were not picked to suit rests on the publisher's word."
     return (
-        f"Dealt by {quoted(lottery.source, limit=200)}, value {quoted(lottery.value, limit=200)}, announced after the "
-        f"first commitment {lottery.commitment} was published: check that date."
+        f"Dealt by {quoted(lottery.source, limit=200)}, value {quoted(lottery.value, limit=200)}, said to be "
+        f"announced after the first commitment {lottery.commitment} was published: check that date."
     )
