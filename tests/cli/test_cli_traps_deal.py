@@ -40,8 +40,8 @@ def test_a_ledger_is_dealt_again_and_the_way_back_is_told(call: Call, first: str
     assert out.splitlines() == [
         "D.json is what was committed to: 9 traps (4 members, 5 decoys) in 1 stratum, dealt as its seed deals them.",
         "  The pool was drawn again from seed and design, and is the same.",
-        f"  Dealt by 'drand, round 4512345', value '8d61d9100567de44', said to be announced after the first commitment {first} "
-        "was published: check that date.",
+        f"  Dealt by 'drand, round 4512345', value '8d61d9100567de44', said to be announced after the first "
+        f"commitment {first} was published: check that date.",
     ]
     out = call("traps", "verify-ledger", "D.json", "--commitment", commitment, "--json").out
     assert json.loads(out)["lottery"] == {

@@ -278,8 +278,8 @@ def test_a_dealing_that_nobody_picked_and_a_fixed_reference_are_told() -> None:
     assert finding.claim.startswith("'Ann': No published commitment was given")
     assert (
         f"The ledger fixed the reference model: weights of SHA-256 {'a' * 64}. Dealt by 'lottery\N{BULLET} of 1 "
-        f"May', value '77', said to be announced after the first commitment {first.commitment()} was published: check that date. "
-        "'Bob': "
+        f"May', value '77', said to be announced after the first commitment {first.commitment()} was published: "
+        "check that date. 'Bob': "
     ) in finding.claim
     assert "random" not in finding.claim
     assert "nor that no other commitment to these traps exists" in finding.how_to_read
