@@ -11,7 +11,6 @@ View = Literal["question", "answer", "whole"]
 Arm = Literal["embedding", "levenshtein", "indel"]
 VIEWS: tuple[View, ...] = get_args(View)
 ARMS: tuple[Arm, ...] = get_args(Arm)
-PUBLISHED = 0.95  # the paper's, for its encoder gemini-embedding-001 alone
 STRING_THRESHOLDS = (0.7, 0.8, 0.9)  # the paper's own string threshold is not sourced
 
 

@@ -42,9 +42,7 @@ class Counts:
         short: Parsed generations with too few words, in the primary view.
         rows: Training rows.
         short_rows: Of these, those with too few words.
-        held_out: Held-out rows.
         shared: Held-out rows left out, because a near-duplicate was trained on.
-        clusters: Clusters of near-duplicates among the training rows.
         truncated: Texts that were longer than the encoder's context.
         embedded: Texts that were embedded.
     """
@@ -54,9 +52,7 @@ class Counts:
     short: int
     rows: int
     short_rows: int
-    held_out: int
     shared: int
-    clusters: int
     truncated: int
     embedded: int
 
@@ -90,13 +86,18 @@ def make_section(
     """
     by = {(one.view, one.arm): one for one in results}
     main = by[plan.primary, "embedding"]
+    threshold = (
+        "was given beforehand; the rate at which rows that were not trained on reach it was measured"
+        if main.calibration.fixed
+        else f"keeps the rate at which rows that were not trained on are hits at {plan.target:g} on average"
+    )
     findings = [
         overall(main, counts, plan),
         *([_halves(main, plan)] if main.halves else []),
         _coverage(main),
         _undercount(undercounts),
         *([_canaries(canaries)] if canaries else []),
-        *([_numbers(*numbers_differ)] if numbers_differ[1] else []),
+        *([_numbers(*numbers_differ, level=plan.level)] if numbers_differ[1] else []),
         _compared(counts, plan),
     ]
     return AuditSection(
@@ -106,7 +107,7 @@ def make_section(
             f"The model was prompted with nothing but the opening of its chat template {counts.generations:,} times. "
             f"Each answer was parsed into a question and an answer and compared with {counts.rows:,} training rows by "
             f"embedding ({encoder}) and by string. The view that counts, fixed beforehand, is: {plan.primary}. The "
-            f"threshold keeps the rate at which rows that were not trained on are hits at {plan.target:g} on average."
+            f"threshold {threshold}."
         ),
         assumptions=(
             "The rows named as training rows were trained on, and the held-out rows were not.",
@@ -199,8 +200,14 @@ def _halves(main: Result, plan: MatchPlan) -> Finding:
 
 def _coverage(main: Result) -> Finding:
     hits = np.sort(main.hits_on[main.hits_on > 0])[::-1]
-    top = hits[: max(1, len(hits) // 100)].sum() / hits.sum() if len(hits) else 0.0
-    skew = f" The most frequent 1% of them take {top:.0%} of the hits." if len(hits) >= 100 else ""
+    estimates = {"coverage_any": main.coverage_any, "coverage_best": main.coverage_best}
+    skew = ""
+    if len(hits) >= 100:
+        top = float(hits[: len(hits) // 100].sum() / hits.sum())
+        skew = f" The most frequent 1% of them take {top:.0%} of the hits."
+        why = "a description of these generations, without an interval: which rows are frequent was seen in them"
+        method = "share of the hits on the most frequent 1% of the rows that are hit"
+        estimates["share_of_most_frequent"] = Estimate(top, None, None, main.coverage_any.level, len(hits), method, why)
     return Finding(
         id="extraction.coverage",
         audit=AUDIT,
@@ -209,10 +216,7 @@ def _coverage(main: Result) -> Finding:
             f"are the nearest row of a hit, in {counted(main.clusters_hit, 'cluster')} of near-duplicates.{skew}"
         ),
         verdict="information",
-        estimates={
-            "coverage_any": EstimateRecord.of(main.coverage_any),
-            "coverage_best": EstimateRecord.of(main.coverage_best),
-        },
+        estimates={name: EstimateRecord.of(one) for name, one in estimates.items()},
         items=ITEMS,
         how_to_read=(
             "Coverage grows with the number of samples; the curve tells how. The intervals draw clusters of training "
@@ -257,13 +261,13 @@ def _canaries(canaries: Mapping[int, Estimate]) -> Finding:
     )
 
 
-def _numbers(differ: int, hits: int) -> Finding:
+def _numbers(differ: int, hits: int, *, level: float) -> Finding:
     return Finding(
         id="extraction.numbers",
         audit=AUDIT,
         claim=f"{differ:,} of {counted(hits, 'hit')} hold other numbers than the training row.",
         verdict="information",
-        estimates={"share": EstimateRecord.of(wilson(differ, hits))},
+        estimates={"share": EstimateRecord.of(wilson(differ, hits, level=level))},
         items=ITEMS,
         how_to_read=(
             "Encoders hardly see a changed number, though it makes another problem of the text. Such a hit may be a "

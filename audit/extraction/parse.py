@@ -6,11 +6,11 @@ stripped as strings. The rules are ours: the paper's own filter is not published
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from ..matching.clusters import normalised
 from .presets import Chat
 
 SHORT = 20  # tokens; a shorter row ("Yes.", a greeting) matches some training row trivially
@@ -132,11 +132,6 @@ def _pair(text: str, start: int, chat: Chat) -> _Pair | Reject:
         ends, next_question = goes_on, goes_on + len(user)
     answer = text[start : ends if ends >= 0 else len(text)].strip().removeprefix(chat.answer_start).strip()
     return _Pair(question, answer, thinking, ends >= 0, next_question)
-
-
-def normalised(text: str) -> str:
-    """Unicode NFC, each run of white space one space, none at the ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def distinct(texts: Iterable[str]) -> list[Distinct]:

@@ -30,6 +30,7 @@ from ..lm.generate import Sampling, generate
 from ..lm.load import LanguageModel, load, load_tokens, pick_device
 from ..lm.logprobs import token_log_probs
 from ..lm.subject import Subject
+from ..matching.clusters import normalised
 from ..progress import Progress, silent
 from ..runs.records import content_key
 from ..runs.shards import ShardedTable
@@ -38,7 +39,7 @@ from ..stats.checks import generator
 from ..stats.estimate import Estimate
 from ..text.safe import quoted
 from .finetune import Budget, Encoded, Pair, Recipe, batches, encode_pairs, save, train
-from .parse import Parsed, Reject, distinct, normalised
+from .parse import Parsed, Reject, distinct
 from .prefixes import stops
 from .presets import Chat
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 from ..errors import InputError
 from ..lm.generate import Sampling
 from ..lm.load import LanguageModel, Tokens
+from ..matching.clusters import normalised
 from ..progress import Progress, silent
 from ..runs.records import content_key
 from ..runs.shards import ShardedTable
 from ..text.safe import counted, quoted
-from .parse import Parsed, normalised, parse
+from .parse import Parsed, parse
 from .prefixes import Prefix, Stops, stops
 from .presets import Chat
 from .samplers import Local, Remote, Sample

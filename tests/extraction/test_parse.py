@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.extraction.parse import Distinct, Parsed, Reject, distinct, is_short, normalised, parse
+from audit.extraction.parse import Distinct, Parsed, Reject, distinct, is_short, parse
 from audit.extraction.presets import PRESETS, Chat
+from audit.matching.clusters import normalised
 
 OLMO, QWEN, ZEPHYR = PRESETS["olmo2"], PRESETS["qwen2.5"], PRESETS["zephyr"]
 EOS = ("<|endoftext|>",)

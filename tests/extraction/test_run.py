@@ -185,6 +185,7 @@ def test_a_given_threshold_is_used_as_it_is(halves: tuple[Rows, Rows], tmp_path:
     section = audit(tmp_path / "run", Compared(generations(given_back(rng, halves[0], 50)), *halves), threshold=0.999)
     rates = next(table for table in section.tables if table.name == "rates")
     assert str(rates.rows[0]["threshold"]).startswith("0.999")
+    assert "was given beforehand" in section.method
 
 
 def test_repeated_canaries_are_told_by_repetition(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import beta, binom
 
 from audit.errors import InputError
 from audit.stats.estimate import Estimate
-from audit.stats.proportion import clopper_pearson, wilson
+from audit.stats.proportion import clopper_pearson, difference, wilson
 
 RATES = np.linspace(0.001, 0.999, 999)
 
@@ -88,3 +88,16 @@ def test_counts_that_are_not_counts_are_refused(
 
 def test_numpy_counts_are_taken() -> None:
     assert wilson(np.int64(5), np.int32(10)) == wilson(5, 10)  # type: ignore[arg-type]
+
+
+def test_difference_by_newcombes_own_example() -> None:
+    """Newcombe 1998, method 10: 56 of 70 less 48 of 80."""
+    found = difference(wilson(56, 70), wilson(48, 80))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    assert found.n == 150
+
+
+def test_a_difference_with_an_undefined_side_is_undefined_and_levels_must_agree() -> None:
+    assert difference(wilson(0, 0), wilson(1, 2)).value is None
+    with pytest.raises(InputError, match="expected the same"):
+        difference(wilson(1, 2, level=0.9), wilson(1, 2))

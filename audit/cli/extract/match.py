@@ -151,7 +151,7 @@ def _compare(
     options.quiet_libraries()  # before torch is imported
     from ...extraction.config import MatchPlan
     from ...extraction.run import Compared, audit_extraction, check_inputs
-    from ...matching.encode import load_encoder
+    from ...matching.encode import PUBLISHED_ENCODER, is_published_default, load_encoder
     from ...matching.encoder_files import find_encoder
     from ...progress import progress_bars
     from ...runs.records import content_key
@@ -188,6 +188,12 @@ def _compare(
                 seen["truncated"] += embedded.n_truncated
                 return embedded.vectors
 
+            if settings["threshold"] is not None and not is_published_default(found):
+                print(
+                    f"note: the threshold was given; the paper's 0.95 is of {PUBLISHED_ENCODER} and does not transfer "
+                    "to another encoder. The report tells how often it errs here.",
+                    file=sys.stderr,
+                )
             run.add_subject("encoder", found.to_record())
             run.add_seed("extraction", plan.seed)
             with progress_bars(quiet=quiet) as progress, run.stage("extraction.match") as detail:
