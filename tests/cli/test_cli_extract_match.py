@@ -62,6 +62,10 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     generations = there / "run" / "items" / "extraction-generations.parquet"
     assert stat.S_IMODE(generations.stat().st_mode) == 0o600
     record = json.loads((there / "run" / "run.json").read_text())
+    assert record["stages"][0]["detail"] == {
+        "texts": 360,
+        "truncated": 0,
+    }  # 120 rows in 3 views; the 40 given back are among them
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
     assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
     shown = call(*command, "--show-text")

@@ -16,10 +16,15 @@ from .. import options
 from ..plan_text import plan_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from ...extraction.rows import Rows
 
+STAGE = "extraction.match"
 NAME = "match"  # of the run's default folder
 
 
@@ -177,15 +182,16 @@ def _compare(
         hardware=options.gpus(),
         plan_folder=Path.cwd(),
     ) as run:
-        if not run.complete:
-            kept = run.folder / "parts" / "embeddings"  # so that an interrupted run goes on
+        kept = run.folder / "parts" / "embeddings"  # so that an interrupted run goes on
+        if not run.has(STAGE):
             found = load_encoder(None if chosen is None else str(chosen), device=device, cache=cache or kept)
-            seen: dict[str, int] = {"texts": 0, "truncated": 0}
+            cut: dict[str, bool] = {}  # text -> whether it was too long; each is asked for several times
+            seen = {"texts": 0, "truncated": 0}
 
-            def encode(texts):  # type: ignore[no-untyped-def]
+            def encode(texts: Sequence[str]) -> NDArray[np.float32]:
                 embedded = found.encode(texts)
-                seen["texts"] += len(texts)
-                seen["truncated"] += embedded.n_truncated
+                cut.update(zip(texts, embedded.truncated.tolist(), strict=True))
+                seen.update(texts=len(cut), truncated=sum(cut.values()))
                 return embedded.vectors
 
             if settings["threshold"] is not None and not is_published_default(found):
@@ -196,7 +202,7 @@ def _compare(
                 )
             run.add_subject("encoder", found.to_record())
             run.add_seed("extraction", plan.seed)
-            with progress_bars(quiet=quiet) as progress, run.stage("extraction.match") as detail:
+            with progress_bars(quiet=quiet) as progress, run.stage(STAGE) as detail:
                 section = audit_extraction(
                     run,
                     compared,
@@ -207,8 +213,9 @@ def _compare(
                     threshold=settings["threshold"],  # type: ignore[arg-type]
                     progress=progress,
                 )
+                run.write_findings(Findings(sections=(section,), limitations=()))
                 detail |= seen
-            run.write_findings(Findings(sections=(section,), limitations=()))
+        if not run.complete:
             shutil.rmtree(kept, ignore_errors=True)
             run.finish()
     finished = Run.open(folder)
