@@ -1,10 +1,14 @@
-"""What a section hands to the report: a figure of one or more panels, with the words that belong to it."""
+"""What a section hands to the report: figures of one or more panels, and texts side by side, with their words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from altair.typing import ChartType
+
+# Some words of a text as they stand, and whether they differ from the other text's.
+Piece: TypeAlias = tuple[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,18 @@ class Figure:
     title: str
     caption: str
     panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Texts beside one another, their differing words marked. All strings may be hostile; the page cleans them.
+
+    Attributes:
+        title: What is compared, a few words.
+        note: What is measured of the pair, or "".
+        sides: Name and pieces of each text, in reading order; the pieces of one text, joined, are what is shown of it.
+    """
+
+    title: str
+    note: str
+    sides: tuple[tuple[str, tuple[Piece, ...]], ...]

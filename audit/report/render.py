@@ -1,7 +1,8 @@
 """Put a run's findings into one HTML file that needs nothing else: no script, no font, no address.
 
 Every string that reaches the page passes `audit.report.safe_text.clean` and jinja2's escaping, because the
-template's environment does both to each expression; only drawings made by `audit.report.svg` are taken as markup.
+template's environment does both to each expression; only drawings made by `audit.report.svg`, and the quoted texts
+that `_quoted` has cleaned and escaped because they are longer, are taken as markup.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..errors import InputError
 from ..runs.schema import AuditSection, Finding, Findings, RunRecord, StageRecord
-from .figures import Figure, Panel
+from .figures import Comparison, Figure, Panel
 from .numbers import estimate, method_note, p_value, plain
 from .palette import WIDTH
 from .safe_text import clean, one_line
@@ -26,6 +27,7 @@ from .svg import svg
 from .tables import ShownTable, shown
 
 _MOST_SETTINGS = 400  # of one mapping; what lies beyond is counted and stands in run.json
+_MOST_QUOTED = 10_000  # characters of one piece of a quoted text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,20 @@ class _ShownFigure:
 
 
 @dataclass(frozen=True, slots=True)
+class _ShownComparison:
+    anchor: str
+    title: str
+    note: str
+    sides: tuple[tuple[str, tuple[tuple[Markup, bool], ...]], ...]  # name; text, whether it differs
+    is_same: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _ShownSection:
     anchor: str
     section: AuditSection
     figures: tuple[_ShownFigure, ...]
+    comparisons: tuple[_ShownComparison, ...]
     tables: tuple[tuple[str, ShownTable], ...]  # anchor, table
 
 
@@ -70,6 +82,7 @@ def render_html(
     charts: Mapping[str, Sequence[Figure]],
     *,
     item_hashes: Mapping[str, str] | None = None,
+    comparisons: Mapping[str, Sequence[Comparison]] | None = None,
 ) -> str:
     """The report of a run.
 
@@ -79,22 +92,27 @@ def render_html(
         charts: Audit's name (``AuditSection.audit``) -> its figures, in reading order.
         item_hashes: Path inside the run -> SHA-256 in hex, of ``items/*.parquet`` and other files that the
             findings rest on.
+        comparisons: Audit's name -> texts to quote side by side, the strongest match first.
 
     Returns:
         A whole HTML document. The same arguments give the same text.
 
     Raises:
-        InputError: ``charts`` names an audit that has no section, or a chart cannot be drawn.
+        InputError: ``charts`` or ``comparisons`` names an audit that has no section, or a chart cannot be drawn.
     """
     names = [section.audit for section in findings.sections]
-    strangers = [name for name in charts if name not in names]
-    if strangers:
-        raise InputError(
-            f"there are figures for the audit {strangers[0]!r}, which has no section in the findings; the sections "
-            f"are {', '.join(names) or 'none'}. Name figures after AuditSection.audit."
-        )
+    quoted = comparisons or {}
+    for what, given in (("figures", charts), ("comparisons", quoted)):
+        strangers = [name for name in given if name not in names]
+        if strangers:
+            raise InputError(
+                f"there are {what} for the audit {strangers[0]!r}, which has no section in the findings; the sections "
+                f"are {', '.join(names) or 'none'}. Name {what} after AuditSection.audit."
+            )
     sections = tuple(
-        _section(number, section, charts.get(section.audit, ()) if names.index(section.audit) == number else ())
+        _section(number, section, charts.get(section.audit, ()), quoted.get(section.audit, ()))
+        if names.index(section.audit) == number
+        else _section(number, section, (), ())
         for number, section in enumerate(findings.sections)
     )
     return _environment().get_template("report.html.j2").render(
@@ -148,11 +166,14 @@ def _finding(number: int, one: Judged) -> _ShownFinding:
     return _ShownFinding(f"finding-{number}", finding, label, _css(one.verdict), one.remark, tuple(numbers))
 
 
-def _section(number: int, section: AuditSection, figures: Sequence[Figure]) -> _ShownSection:
+def _section(
+    number: int, section: AuditSection, figures: Sequence[Figure], comparisons: Sequence[Comparison]
+) -> _ShownSection:
     return _ShownSection(
         anchor=f"audit-{number + 1}",
         section=section,
         figures=tuple(_figure(f"a{number + 1}-f{at}", figure) for at, figure in enumerate(figures, start=1)),
+        comparisons=tuple(_comparison(f"a{number + 1}-m{at}", one) for at, one in enumerate(comparisons, start=1)),
         tables=tuple((f"a{number + 1}-t{at}", shown(table)) for at, table in enumerate(section.tables, start=1)),
     )
 
@@ -167,6 +188,17 @@ def _panel(uid: str, figure_title: str, panel: Panel) -> tuple[str, Markup, bool
     drawn = svg(panel.chart, uid=uid, title=title, description=panel.description)
     width = re.match(r'<svg width="(\d+)', drawn)
     return panel.title, Markup(drawn), width is not None and int(width[1]) > WIDTH
+
+
+def _comparison(anchor: str, one: Comparison) -> _ShownComparison:
+    sides = tuple((name, tuple((_quoted(text), differs) for text, differs in pieces)) for name, pieces in one.sides)
+    pieces = [differs for _, side in one.sides for _, differs in side]
+    return _ShownComparison(anchor, one.title, one.note, sides, is_same=bool(pieces) and not any(pieces))
+
+
+def _quoted(text: str) -> Markup:
+    """Text of a pair, cleaned and escaped here: it may be longer than what `_finalized` lets through."""
+    return escape(clean(text, limit=_MOST_QUOTED))
 
 
 def _settings(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:

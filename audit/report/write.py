@@ -9,8 +9,10 @@ import pandas as pd
 
 from ..runs.schema import Findings
 from ..runs.store import Run
-from ..text.files import sha256_file, write_text
-from .figures import Figure
+from ..text.files import atomic_writer, sha256_file
+from .extraction_section import AUDIT as EXTRACTION
+from .extraction_section import extraction_figures
+from .figures import Comparison, Figure
 from .membership_section import membership_figures
 from .render import render_html
 from .traps_section import AUDIT as TRAPS
@@ -20,6 +22,7 @@ from .traps_section import trap_figures
 DRAWN: dict[str, tuple[str, Callable[[pd.DataFrame, Findings], list[Figure]]]] = {
     TRAPS: ("traps", trap_figures),
     "membership": ("membership", membership_figures),
+    EXTRACTION: (f"{EXTRACTION}-maxima", extraction_figures),
 }
 
 
@@ -37,12 +40,18 @@ def figures_of(run: Run, findings: Findings) -> dict[str, list[Figure]]:
     }
 
 
-def write_report(run: Run, figures: Mapping[str, Sequence[Figure]] | None = None) -> Path:
+def write_report(
+    run: Run,
+    figures: Mapping[str, Sequence[Figure]] | None = None,
+    comparisons: Mapping[str, Sequence[Comparison]] | None = None,
+) -> Path:
     """Writes the report into the run's folder, atomically.
 
     Args:
         run: A run that has findings. One that has not ended gets a report that says so.
         figures: Audit -> its figures; by default those of `figures_of`.
+        comparisons: Audit -> texts to quote side by side. A report that quotes any can be read by its owner alone,
+            for generations and rows may be what nobody else must see.
 
     Returns:
         The path of ``report.html``.
@@ -57,5 +66,7 @@ def write_report(run: Run, figures: Mapping[str, Sequence[Figure]] | None = None
     rests_on = [*sorted((run.folder / "items").glob("*.parquet")), run.folder / "findings.json"]
     hashes = {path.relative_to(run.folder).as_posix(): sha256_file(path) for path in rests_on}
     page = run.folder / "report.html"
-    write_text(page, render_html(run.record, findings, drawn, item_hashes=hashes))
+    html = render_html(run.record, findings, drawn, item_hashes=hashes, comparisons=comparisons)
+    with atomic_writer(page, secret=any((comparisons or {}).values())) as stream:
+        stream.write(html.encode())
     return page

@@ -12,15 +12,16 @@ from pydantic import BaseModel
 
 from audit.errors import InputError
 from audit.report.charts import auc_by_repetition
-from audit.report.figures import Figure, Panel
+from audit.report.figures import Comparison, Figure, Panel
 from audit.report.render import render_html
+from audit.report.side_by_side import side_by_side
 from audit.report.traps_section import trap_figures
 from audit.runs.schema import Findings, RunRecord
 
 VOID = {"meta", "br"}
 ALLOWED = set(
-    """html head meta title style body header main section article nav h1 h2 h3 p div span ul ol li a strong bdi code
-    sup table caption thead tbody tr th td figure figcaption br
+    """html head meta title style body header main section article nav h1 h2 h3 h4 p div span ul ol li a strong bdi
+    code mark dl dt dd sup table caption thead tbody tr th td figure figcaption br
     svg desc g path rect line circle text tspan defs clippath""".split()  # noqa: SIM905
 )
 
@@ -180,6 +181,45 @@ def test_figures_of_an_unknown_audit_are_refused(record: RunRecord, findings: Fi
         render_html(record, findings, {"extraction": []})
 
 
+def matches(record: RunRecord, findings: Findings, *compared: Comparison) -> str:
+    """The part of the page that shows comparisons."""
+    html = render_html(record, findings, {}, comparisons={"traps": compared})
+    assert_harmless(html)
+    return html[html.index("<h3>Strongest matches</h3>") : html.index("<h3>Tables</h3>")]
+
+
+def test_differing_words_are_marked_in_texts_side_by_side(record: RunRecord, findings: Findings) -> None:
+    one = side_by_side("a pair", "cosine 0.98", ("Generation", "nine lamps <b>"), ("Row", "nine doors <b>"))
+    shown = matches(record, findings, one, one)
+    assert shown.count('<dd dir="auto">nine <mark>lamps</mark> &lt;b&gt;</dd>') == 2
+    assert shown.count('<dd dir="auto">nine <mark>doors</mark> &lt;b&gt;</dd>') == 2
+    assert 'id="a1-m2"' in shown
+    assert shown.index("<mark>bold and underlined</mark> differ") < shown.index("a pair")
+    assert "No word shown differs." not in shown
+
+
+def test_texts_that_are_the_same_or_empty_say_so(record: RunRecord, findings: Findings) -> None:
+    same = matches(record, findings, side_by_side("t", "", ("a", "one two"), ("b", "one  two")))
+    assert "No word shown differs." in same
+    empty = matches(record, findings, side_by_side("t", "", ("a", ""), ("b", "one")))
+    assert '<span class="quiet">(no text)</span>' in empty
+    assert "No word shown differs." not in empty
+
+
+def test_a_page_without_comparisons_has_no_heading_for_them(html: str) -> None:
+    assert "Strongest matches" not in html
+
+
+def test_a_long_piece_of_a_quoted_text_is_shown_whole(record: RunRecord, findings: Findings) -> None:
+    text = " ".join(f"word{at}" for at in range(400))
+    assert matches(record, findings, side_by_side("t", "", ("a", text), ("b", text))).count(text) == 2
+
+
+def test_comparisons_of_an_unknown_audit_are_refused(record: RunRecord, findings: Findings) -> None:
+    with pytest.raises(InputError, match="comparisons for the audit 'extraction', which has no section"):
+        render_html(record, findings, {}, comparisons={"extraction": []})
+
+
 def test_long_mappings_are_cut_with_a_count(record: RunRecord, findings: Findings) -> None:
     long = record.model_copy(update={"plan": {f"key{at}": at for at in range(1_000)}})
     assert "600 more stand in run.json" in render_html(long, findings, {})
@@ -234,7 +274,13 @@ def test_hostile_text_in_every_field_stays_text(payload: str, record: RunRecord,
     rows = [{"score": change("a"), "n_rep": 1, "length": change("b"), "value": 0.7, "low": 0.6, "high": 0.8}]
     panels = tuple(Panel(name, change("words"), chart) for name, chart in auc_by_repetition(rows).items())
     drawn = [Figure(change("id"), change("title"), change("caption"), panels)]
-    html = render_html(ran, hostile, {"traps": drawn}, item_hashes={change("path"): change("hash")})
+    texts = (change("left"), change("left and more")), (change("right"), change("right\u2067"))
+    compared = [
+        side_by_side(change("title"), change("note"), *texts),
+        Comparison(change("title"), change("note"), ((change("side"), ((change("piece"), True),)),)),
+    ]
+    hashes = {change("path"): change("hash")}
+    html = render_html(ran, hostile, {"traps": drawn}, item_hashes=hashes, comparisons={"traps": compared})
     page = assert_harmless(html)
     if payload.isprintable() and len(payload) < 100:
         assert page.text.count(payload) > 50
@@ -278,11 +324,11 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
 def test_text_contrasts_with_its_ground(html: str, scheme: int) -> None:
-    """WCAG 2.1 AA: 4.5 to 1 for every text colour on the page and in the verdict's box."""
+    """WCAG 2.1 AA: 4.5 to 1 for every text colour on the page, in the verdict's box and, for ink, in a mark."""
     block = [colours(found) for found in re.findall(r":root \{(.*?)\}", html, re.DOTALL)][scheme]
     texts = {"ink", "quiet", "link", "found", "confounded", "inconclusive", "not-found", "information"}
     assert texts <= set(block)
-    for ground in ("page", "box"):
-        for text in texts:
+    for ground, shown in (("page", texts), ("box", texts), ("mark", {"ink"})):
+        for text in shown:
             high, low = sorted((luminance(block[text]), luminance(block[ground])), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from audit.errors import IncompleteRunError
-from audit.report.write import write_report
+from audit.report.side_by_side import side_by_side
+from audit.report.write import DRAWN, write_report
 from audit.runs.schema import Findings
 from audit.runs.store import Run
 
@@ -41,3 +45,34 @@ def test_a_run_without_findings_has_no_report(tmp_path: Path) -> None:
     with started(tmp_path / "run") as run, pytest.raises(IncompleteRunError, match="has no findings"):
         write_report(run)
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_extraction_audits_maxima_are_drawn(tmp_path: Path, findings: Findings) -> None:
+    section = findings.sections[0].model_copy(update={"audit": "extraction", "tables": ()})
+    maxima = {"set": ["generated", "held_out"], "similarity": [0.9, 0.7], "threshold": [0.8] * 2, "n_words": [30] * 2}
+    with started(tmp_path / "run") as run:
+        run.write_items(DRAWN["extraction"][0], pa.table(maxima))
+        run.write_findings(Findings(sections=(section,)))
+        html = write_report(run).read_text(encoding="utf-8")
+    assert html.count("<svg ") == 1
+    assert "Drawn: 1 generated, 1 held out." in html
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_a_report_that_quotes_texts_is_for_its_owner_alone(tmp_path: Path, findings: Findings) -> None:
+    one = side_by_side("a pair", "", ("Generation", "nine lamps"), ("Row", "nine doors"))
+    modes = []
+    with started(tmp_path / "run") as run:
+        run.write_findings(findings)
+        for comparisons in (None, {"traps": [one]}, {"traps": []}):
+            path = write_report(run, {}, comparisons)
+            modes.append(stat.S_IMODE(path.stat().st_mode))
+            assert ("<mark>lamps</mark>" in path.read_text(encoding="utf-8")) == bool((comparisons or {}).get("traps"))
+    assert modes == [0o644, 0o600, 0o644]
