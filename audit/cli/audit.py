@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,14 +17,14 @@ from ..runs.store import Run
 from ..text.safe import for_terminal
 from . import options
 from .audit_plan import AuditPlan
+from .audit_work import Models, Work
 
 if TYPE_CHECKING:
-    from ..lm.load import LanguageModel
-    from ..lm.subject import Subject
-    from ..progress import Progress
-    from ..runs.schema import AuditSection
+    from ..report.figures import Comparison
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+# What reads a table of the plan, if it is there; each is imported when a plan is run.
+_READERS = ("audit_traps", "audit_membership", "audit_extraction")
 
 
 @app.command()
@@ -33,6 +34,9 @@ def audit(
         Path | None, typer.Option(help="Folder of the run; default palimpsest-runs/<plan>-<hash of the plan>.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run of the same plan that was interrupted.")] = True,
+    show_text: Annotated[
+        bool, typer.Option("--show-text", help="Show the strongest matches side by side in the report.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -44,12 +48,20 @@ def audit(
     from ..runs.plan import load_plan
 
     checked, text = load_plan(plan, AuditPlan)
-    run = execute(checked, text, plan, source=str(plan), out=out, resume=resume, quiet=quiet)
+    run = execute(checked, text, plan, source=str(plan), out=out, resume=resume, quiet=quiet, show_text=show_text)
     sys.exit(tell(run, as_json=as_json))
 
 
 def execute(
-    plan: AuditPlan, text: str, path: Path, *, source: str | None, out: Path | None, resume: bool, quiet: bool
+    plan: AuditPlan,
+    text: str,
+    path: Path,
+    *,
+    source: str | None,
+    out: Path | None,
+    resume: bool,
+    quiet: bool,
+    show_text: bool = False,
 ) -> Run:
     """Make or resume the run of a plan, and write its report.
 
@@ -61,19 +73,24 @@ def execute(
         out: Folder of the run, or None for the default.
         resume: Whether an interrupted run may be gone on with.
         quiet: Show no progress.
+        show_text: Show training text in the report, where an audit compares it.
     """
     options.quiet_libraries()  # before torch is imported
     from ..lm.load import load
     from ..progress import progress_bars
     from ..runs.records import content_key
     from ..runs.schema import Findings
-    from .checks import check_models
 
-    subject = plan.subject.subject(path)
+    subject = None if plan.subject is None else plan.subject.subject(path)
     reference = None if plan.reference is None else plan.reference.subject(path)
-    loaders = _Loaders(partial(load, subject), None if reference is None else partial(load, reference))
+    models = Models(
+        subject,
+        reference,
+        None if subject is None else partial(load, subject),
+        None if reference is None else partial(load, reference),
+    )
     with _about(source):
-        works = [*_traps(plan, path, loaders, reference), *_membership(plan, path, loaders)]
+        works = [work for read in _READERS if (work := _reader(read)(plan, path, models)) is not None]
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
@@ -81,8 +98,7 @@ def execute(
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
         for work in works:
-            work.check_reference()
-            check_models(subject, reference, ids=work.ids, texts=work.texts, truncate=work.truncate)
+            work.check()
     with Run.start(
         folder,
         kind="audit",
@@ -102,102 +118,15 @@ def execute(
             run.write_findings(Findings(sections=tuple(sections), limitations=_limitations(run)))
             run.finish()
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        draw_report(finished)
+    shown = {work.name: work.compare(finished) for work in works if show_text and work.compare is not None}
+    if not (folder / "report.html").exists() or any(work.compare is not None for work in works):
+        draw_report(finished, shown)  # anew where the last one may have shown texts, or may not
     return finished
 
 
-class _Loaders(NamedTuple):
-    """Load the models, each when something is left to score."""
-
-    subject: Callable[[], LanguageModel]
-    reference: Callable[[], LanguageModel] | None
-
-
-class _Work(NamedTuple):
-    """One audit of a plan, read and checked: what it rests on, the texts it will score, and how it is made."""
-
-    name: str
-    inputs: dict[str, str]  # name -> SHA-256
-    settled: dict[str, Any]  # settings that a file brought, for the run's record
-    ids: list[str]
-    texts: list[str]
-    truncate: bool
-    seed: int
-    audit: Callable[[Run, Progress], AuditSection]
-    check_reference: Callable[[], None] = lambda: None
-
-
-def _traps(plan: AuditPlan, path: Path, loaders: _Loaders, reference: Subject | None) -> Iterator[_Work]:
-    if plan.traps is None:
-        return
-    from ..traps.run import audit_traps, check_inputs
-    from .audit_traps import load_fixed, read_traps, refuse_other
-
-    read = read_traps(plan.traps, path)
-    if loaders.reference is not None:
-        loaders = loaders._replace(reference=partial(load_fixed, loaders.reference, read.reference))
-    items = check_inputs(
-        read.table,
-        source=read.source,
-        plan=read.plan,
-        has_reference=loaders.reference is not None,
-        asked=read.asked,
-    )
-    settings: dict[str, Any] = {"source": read.source, "plan": read.plan, "asked": read.asked}
-    settings |= {"truncate": plan.traps.truncate, **loaders._asdict()}
-    yield _Work(
-        "traps",
-        read.inputs,
-        read.plan.to_record() | ({} if read.reference is None else {"fixed_reference": read.reference}),
-        items["trap_id"].tolist(),
-        items["text"].tolist(),
-        plan.traps.truncate,
-        read.plan.seed,
-        lambda run, progress: audit_traps(run, read.table, **settings, progress=progress),
-        partial(refuse_other, reference, read.reference),
-    )
-
-
-def _membership(plan: AuditPlan, path: Path, loaders: _Loaders) -> Iterator[_Work]:
-    asked = plan.membership
-    if asked is None:
-        return
-    from ..membership.run import audit_membership, check_inputs
-    from ..text.readers import read_texts
-    from .audit_extras import extras_of
-    from .left_out import tell_left_out
-
-    read = partial(
-        read_texts,
-        field=asked.field,
-        id_field=asked.id_field,
-        unit=asked.unit,
-        skip_bad_lines=asked.skip_bad_lines,
-    )
-    suspect, validation = read(asked.source("suspect", path)), read(asked.source("validation", path))
-    tell_left_out(suspect.left_out + validation.left_out)
-    comparison = asked.membership()
-    items = check_inputs(
-        suspect,
-        validation,
-        plan=comparison,
-        has_reference=loaders.reference is not None,
-        further=asked.scores,
-    )
-    extras, shots = extras_of(asked, path, seed=asked.seed)
-    settings: dict[str, Any] = {"plan": comparison, "truncate": asked.truncate, **loaders._asdict()}
-    settings |= {"further": asked.scores, "extras": extras}
-    yield _Work(
-        "membership",
-        {"suspect": suspect.sha256, "validation": validation.sha256, **shots},
-        {},
-        items["text_id"].tolist(),
-        items["text"].tolist(),
-        asked.truncate,
-        comparison.seed,
-        lambda run, progress: audit_membership(run, suspect, validation, **settings, progress=progress),
-    )
+def _reader(name: str) -> Callable[[AuditPlan, Path, Models], Work | None]:
+    read: Callable[[AuditPlan, Path, Models], Work | None] = import_module(f"audit.cli.{name}").work_of
+    return read
 
 
 @contextmanager
@@ -213,7 +142,8 @@ def _about(source: str | None) -> Iterator[None]:
 
 def _limitations(run: Run) -> tuple[str, ...]:
     """What the models themselves put limits to."""
-    prints = [subject["fingerprint"] for subject in run.record.subjects.values()]
+    subjects = run.record.subjects
+    prints = [subjects[role]["fingerprint"] for role in ("subject", "reference") if role in subjects]
     # tokenizer.json, where there is one, decides how text is cut; tokenizer_config.json may differ in other things.
     cutters = {one["files"].get("tokenizer.json", one["tokenizer"]) for one in prints}
     if len(cutters) < 2:
@@ -233,8 +163,14 @@ def _limitations(run: Run) -> tuple[str, ...]:
     return tuple(words for audit, words in told.items() if audit in run.record.plan)
 
 
-def draw_report(run: Run) -> None:
-    """Draw ``report.html`` from what the run holds."""
+def draw_report(run: Run, comparisons: Mapping[str, Sequence[Comparison]] | None = None) -> None:
+    """Draw ``report.html`` from what the run holds.
+
+    Args:
+        run: The run.
+        comparisons: Audit -> texts to show side by side.
+    """
+    from ..report.extraction_section import extraction_figures
     from ..report.membership_section import membership_figures
     from ..report.traps_section import trap_figures
     from ..report.write import write_report
@@ -246,7 +182,9 @@ def draw_report(run: Run) -> None:
     if "membership" in plan:
         items = run.read_items("membership").to_pandas()
         figures["membership"] = membership_figures(items, findings, primary=plan["membership"]["primary"])
-    write_report(run, figures)
+    if "extraction" in plan:
+        figures["extraction"] = extraction_figures(run.read_items("extraction-maxima").to_pandas(), findings)
+    write_report(run, figures, comparisons)
 
 
 def tell(run: Run, *, as_json: bool) -> int:

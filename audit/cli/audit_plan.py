@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import InputError
 from ..lm.subject import Dtype, Subject
@@ -15,17 +15,14 @@ from ..membership.score_names import ExtraScore, Score
 from ..runs.plan import resolve_path
 from ..text.hub import PREFIX
 from ..traps.config import DetectionPlan
+from .extraction_table import ExtractionTable
+from .plan_table import Name, PlanTable
 
 _DEFAULTS = DetectionPlan()
 _FOUND = MembershipPlan()
-Name = Annotated[str, Field(min_length=1)]  # an empty path would be the plan's own folder
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SubjectTable(_Table):
+class SubjectTable(PlanTable):
     """``[subject]`` and ``[reference]``: as `audit.lm.subject.Subject`."""
 
     model: Name
@@ -43,7 +40,7 @@ class SubjectTable(_Table):
         )
 
 
-class _ScoresTable(_Table):
+class _ScoresTable(PlanTable):
     """Scores beyond the five that every audit makes, and what they need (`audit.membership.extras`)."""
 
     scores: tuple[ExtraScore, ...] = ()
@@ -154,23 +151,42 @@ class MembershipTable(_ScoresTable):
         return name if name.startswith(PREFIX) or "://" in name else str(resolve_path(name, plan))
 
 
-class AuditPlan(_Table):
-    """A whole plan: at least one table of an audit."""
+class AuditPlan(PlanTable):
+    """A whole plan: at least one table of an audit, and the subject unless nothing is asked of it."""
 
     schema_version: Literal[1] = 1
-    subject: SubjectTable
+    subject: SubjectTable | None = None
     reference: SubjectTable | None = None
     membership: MembershipTable | None = None
+    extraction: ExtractionTable | None = None
     traps: TrapsTable | None = Field(default=None, validate_default=True)
 
     @field_validator("traps")
     @classmethod
     def _require_an_audit(cls, traps: TrapsTable | None, info: ValidationInfo) -> TrapsTable | None:
-        if traps is None and info.data.get("membership", ...) is None:  # ... when that table has problems of its own
+        # ... where a table has problems of its own
+        others = [info.data.get("membership", ...), info.data.get("extraction", ...)]
+        if traps is None and others == [None, None]:
             raise ValueError(
-                "the table [traps] is missing; add it. Or add [membership]: a plan needs one audit or more."
+                "the table [traps] is missing; add it. Or add [membership] or [extraction]: a plan needs one audit or "
+                "more."
             )
         return traps
+
+    @model_validator(mode="after")
+    def _fit_subject(self) -> Self:
+        asked = [name for name in ("traps", "membership") if getattr(self, name) is not None]
+        if self.extraction is not None and self.extraction.generations is None:
+            asked.append("extraction")
+        if asked and self.subject is None:
+            raise ValueError("the table [subject] is missing; add it.")
+        if not asked and (self.subject or self.reference):
+            raise ValueError(
+                "the generations were sampled before, so no model is asked; leave [subject] and [reference] out."
+            )
+        if self.extraction is not None and self.extraction.base == "reference" and self.reference is None:
+            raise ValueError('[extraction] base = "reference" names the table [reference], which is missing; add it.')
+        return self
 
     def to_record(self) -> dict[str, Any]:
         """As the run keeps it; an audit that is not asked for leaves no trace."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..lm.checkpoint import find_checkpoint, fingerprint
@@ -20,15 +21,57 @@ from ..traps.in_context import contexts_of
 from ..traps.ledger.files import read_ledger
 from ..traps.ledger.make import check_ledger, verify_ledger
 from ..traps.planting.placements import read_placements
-from ..traps.run import Asked
+from ..traps.run import Asked, audit_traps, check_inputs
 from ..traps.table import ALL
 from .audit_extras import extras_of
-from .audit_plan import TrapsTable
+from .audit_plan import AuditPlan, TrapsTable
+from .audit_work import Models, Work
+from .checks import check_models
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..lm.load import LanguageModel
+
+
+def work_of(plan: AuditPlan, path: Path, models: Models) -> Work | None:
+    """The trap audit that a plan asks for, or None; errors as in `read_traps` and `audit.traps.run.check_inputs`."""
+    if plan.traps is None:
+        return None
+    read = read_traps(plan.traps, path)
+    loaders = models.loaders
+    if models.load_reference is not None:
+        loaders["reference"] = partial(load_fixed, models.load_reference, read.reference)
+    items = check_inputs(
+        read.table,
+        source=read.source,
+        plan=read.plan,
+        has_reference=models.reference is not None,
+        asked=read.asked,
+    )
+    truncate = plan.traps.truncate
+
+    def check() -> None:
+        refuse_other(models.reference, read.reference)
+        assert models.subject is not None  # the plan asks for it
+        check_models(
+            models.subject,
+            models.reference,
+            ids=items["trap_id"].tolist(),
+            texts=items["text"].tolist(),
+            truncate=truncate,
+        )
+
+    settings: dict[str, Any] = {"source": read.source, "plan": read.plan, "asked": read.asked, "truncate": truncate}
+    settings |= loaders
+    return Work(
+        "traps",
+        read.inputs,
+        read.plan.to_record() | ({} if read.reference is None else {"fixed_reference": read.reference}),
+        read.plan.seed,
+        check,
+        lambda run, progress: audit_traps(run, read.table, **settings, progress=progress),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ def model_tables(
     return tables
 
 
-def plan_text(tables: Mapping[str, Mapping[str, object]], *, made_by: str) -> str:
-    """TOML of the tables; what is None is left out.
+def plan_text(tables: Mapping[str, Mapping[str, object]], *, made_by: str, is_plan: bool = True) -> str:
+    """TOML of the tables; what is None is left out. ``is_plan``: whether `palimpsest audit` can run it.
 
     Raises:
         InputError: A value is not UTF-8.
     """
-    lines = [f"# What `{made_by}` was asked; change it and run it with `palimpsest audit`."]
+    lines = [f"# What `{made_by}` was asked{'; change it and run it with `palimpsest audit`' if is_plan else ''}."]
     for name, table in tables.items():
         lines += [
             "",

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from ..runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, PValueRecord, Table, Verdict
+from ..runs.schema import AuditSection, EstimateRecord, Finding, PValueRecord, Verdict
 from ..stats.estimate import Estimate
 from ..stats.proportion import wilson
 from ..text.numbers import fixed, p_number
 from ..text.safe import counted
-from .config import STRING_THRESHOLDS, Arm, MatchPlan, View
+from .config import MatchPlan, View
 from .results import Result
+from .tables import curve_table, match_table, rate_table, string_table
 
 AUDIT = "extraction"
 ITEMS = "items/extraction-matches.parquet"
-ARM_NAMES: Mapping[Arm, str] = {"embedding": "Embedding", "levenshtein": "Levenshtein", "indel": "Indel"}
 BLIND_LEVEL = 0.01  # of the base model's own test of trained against held-out rows
 HOW_RATE = (
     "A generation counts when its nearest training row is nearer than the threshold, which was set on rows that the "
@@ -69,7 +70,7 @@ def make_section(
     canaries: Mapping[int, Estimate],
     undercounts: Mapping[str, Estimate],
     string_rates: Mapping[str, Estimate],
-    numbers_differ: tuple[int, int],
+    matches: pd.DataFrame,
     encoder: str,
 ) -> AuditSection:
     """Everything that the audit says, from its computed parts.
@@ -81,11 +82,12 @@ def make_section(
         canaries: Repetitions -> share of these canaries that are the nearest of a hit.
         undercounts: What the embedding arm finds over what the string arm finds, by how the thresholds were set.
         string_rates: Levenshtein rates at the thresholds that are customary.
-        numbers_differ: Hits whose numbers differ from the row's, and hits.
+        matches: From `audit.extraction.pairs.match_table`, in the primary view.
         encoder: What embedded the texts.
     """
     by = {(one.view, one.arm): one for one in results}
     main = by[plan.primary, "embedding"]
+    hits = matches[matches["hit"]] if len(matches) else matches
     threshold = (
         "was given beforehand; the rate at which rows that were not trained on reach it was measured"
         if main.calibration.fixed
@@ -97,7 +99,7 @@ def make_section(
         _coverage(main),
         _undercount(undercounts),
         *([_canaries(canaries)] if canaries else []),
-        *([_numbers(*numbers_differ, level=plan.level)] if numbers_differ[1] else []),
+        *([_numbers(hits["numbers_differ"], level=plan.level)] if len(hits) else []),
         _compared(counts, plan),
     ]
     return AuditSection(
@@ -120,7 +122,7 @@ def make_section(
             "How another training run of the same model would have come out.",
         ),
         findings=tuple(findings),
-        tables=(_rates(results), _string_table(string_rates), _curve(main)),
+        tables=(rate_table(results), string_table(string_rates), curve_table(main), match_table(matches)),
     )
 
 
@@ -261,13 +263,14 @@ def _canaries(canaries: Mapping[int, Estimate]) -> Finding:
     )
 
 
-def _numbers(differ: int, hits: int, *, level: float) -> Finding:
+def _numbers(differ: pd.Series[bool], *, level: float) -> Finding:
+    n = int(differ.sum())
     return Finding(
         id="extraction.numbers",
         audit=AUDIT,
-        claim=f"{differ:,} of {counted(hits, 'hit')} hold other numbers than the training row.",
+        claim=f"{n:,} of {counted(len(differ), 'hit')} hold other numbers than the training row.",
         verdict="information",
-        estimates={"share": EstimateRecord.of(wilson(differ, hits, level=level))},
+        estimates={"share": EstimateRecord.of(wilson(n, len(differ), level=level))},
         items=ITEMS,
         how_to_read=(
             "Encoders hardly see a changed number, though it makes another problem of the text. Such a hit may be a "
@@ -297,73 +300,6 @@ def _compared(counts: Counts, plan: MatchPlan) -> Finding:
         verdict="information",
         items="items/extraction-generations.parquet",
         how_to_read="What was left out counts as no hit in the rate over all generations.",
-    )
-
-
-def _rates(results: Sequence[Result]) -> Table:
-    rows: list[dict[str, Cell]] = []
-    for one in results:
-        rows.append(
-            {
-                "view": one.view,
-                "arm": ARM_NAMES[one.arm],
-                "threshold": ", ".join(
-                    f"{fixed(bucket.threshold, 3)} (from {bucket.shortest} words)" if len(one.calibration.buckets) > 1
-                    else fixed(bucket.threshold, 3)
-                    for bucket in one.calibration.buckets
-                ),
-                "fpr": EstimateRecord.of(one.calibration.worst),
-                "rate": EstimateRecord.of(one.rated.rate),
-                "compared": EstimateRecord.of(one.rated.rate_compared),
-                "excess": EstimateRecord.of(one.rated.excess),
-                "base": "none" if one.base is None else EstimateRecord.of(one.base.rate),
-                "coverage": EstimateRecord.of(one.coverage_any),
-                "halves": "none" if one.halves is None else EstimateRecord.of(one.halves.share),
-            }
-        )  # fmt: skip
-    return Table(
-        name="rates",
-        title="By view and by arm",
-        note=(
-            "Only the first row's view and arm were fixed beforehand for the verdict; the others are exploratory. The "
-            "false-positive rate is measured on negatives that had no part in the threshold."
-        ),
-        columns=(
-            Column(key="view", label="View"),
-            Column(key="arm", label="Arm"),
-            Column(key="threshold", label="Threshold"),
-            Column(key="fpr", label="False-positive rate"),
-            Column(key="rate", label="Rate, all generations"),
-            Column(key="compared", label="Rate, compared"),
-            Column(key="excess", label="Excess"),
-            Column(key="base", label="Rate of the base model"),
-            Column(key="coverage", label="Coverage, any"),
-            Column(key="halves", label="Share on the trained half"),
-        ),
-        rows=tuple(rows),
-    )
-
-
-def _string_table(rates: Mapping[str, Estimate]) -> Table:
-    return Table(
-        name="strings",
-        title="String matching at customary thresholds",
-        note=(
-            f"Thresholds of {', '.join(f'{one:g}' for one in STRING_THRESHOLDS)}; the paper's own is not sourced. "
-            "Whole texts, all generations."
-        ),
-        columns=(Column(key="rule", label="Rule"), Column(key="rate", label="Rate")),
-        rows=tuple({"rule": name, "rate": EstimateRecord.of(one)} for name, one in rates.items()),
-    )
-
-
-def _curve(main: Result) -> Table:
-    return Table(
-        name="curve",
-        title="Coverage by number of generations",
-        note="The exact mean over all sets of so many of these generations; nothing is resampled.",
-        columns=(Column(key="n", label="Generations"), Column(key="coverage", label="Coverage, any")),
-        rows=tuple({"n": int(n), "coverage": float(value)} for n, value in zip(main.curve_at, main.curve, strict=True)),
     )
 
 

@@ -37,8 +37,19 @@ from .prefixes import encode_prefix
 from .presets import Chat
 
 Targets = Literal["all", "answers"]
+Fit = Literal["whole", "cut", "no room", "no tokens"]
 MICRO_TOKENS = 8_192  # padded tokens of one forward pass; a step adds the gradients of as many as it needs
 NO_TARGET = -100
+
+
+class _Sides(NamedTuple):
+    """Token ids of what stands around all rows, and of each row's two sides."""
+
+    opening: list[int]
+    between: list[int]
+    end: list[int]
+    questions: list[list[int]]
+    answers: list[list[int]]
 
 
 class Pair(NamedTuple):
@@ -97,6 +108,7 @@ class Recipe:
 OLMO_2_SFT = Recipe(learning_rate=1e-5, epochs=2, batch_size=128, max_tokens=4096, loss_on="answers")
 #: For the testbed's models of a million parameters.
 SMALL = Recipe(learning_rate=2e-3, epochs=12, batch_size=16, max_tokens=512, clip=1.0)
+RECIPES = {"olmo2-sft": OLMO_2_SFT, "small": SMALL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +169,7 @@ def encode_pairs(
         DataError: A row's question alone leaves no room for its answer, or a side is empty.
         ModelError: A token has no embedding.
     """
-    if max_tokens > lm.n_context:
-        raise InputError(
-            f"max_tokens is {max_tokens:,}; the model {quoted(lm.subject.model, limit=200)} reads at most "
-            f"{lm.n_context:,} tokens. Give a recipe with shorter rows."
-        )
-    opening = list(encode_prefix(lm, chat.opening, name=chat.name, bos=bos).ids)
-    between, end = encode(lm, [chat.assistant, chat.end], parse_special=True)
-    eos = getattr(lm.tokenizer, "eos_token_id", None)
-    if type(eos) is int and end[-1:] != [eos]:
-        end = [*end, eos]
-    questions, answers = encode(lm, [pair.question for pair in pairs]), encode(lm, [pair.answer for pair in pairs])
+    opening, between, end, questions, answers = _sides(lm, pairs, chat, max_tokens, bos=bos)
     found = []
     for pair, question, answer in zip(pairs, questions, answers, strict=True):
         if not question or not answer:
@@ -185,6 +187,43 @@ def encode_pairs(
         found.append(Encoded(kept, len(opening), start, stop, cut=len(ids) > max_tokens))
     check_ids(lm, [f"row {quoted(pair.id)}" for pair in pairs], [one.ids for one in found])
     return found
+
+
+def how_pairs_fit(
+    lm: LanguageModel | Tokens, pairs: Sequence[Pair], chat: Chat, *, max_tokens: int, bos: bool = False
+) -> list[Fit]:
+    """What `encode_pairs` would do with each row: take it "whole", "cut" its end off, or refuse it.
+
+    A row has "no room" where its question leaves none for its answer, and "no tokens" where a side is empty.
+
+    Args, Raises: As in `encode_pairs`, without its DataError.
+    """
+    opening, between, end, questions, answers = _sides(lm, pairs, chat, max_tokens, bos=bos)
+    found: list[Fit] = []
+    for question, answer in zip(questions, answers, strict=True):
+        start = len(opening) + len(question) + len(between)
+        if not question or not answer:
+            found.append("no tokens")
+        elif start >= max_tokens:
+            found.append("no room")
+        else:
+            found.append("cut" if start + len(answer) + len(end) > max_tokens else "whole")
+    return found
+
+
+def _sides(lm: LanguageModel | Tokens, pairs: Sequence[Pair], chat: Chat, max_tokens: int, *, bos: bool) -> _Sides:
+    if max_tokens > lm.n_context:
+        raise InputError(
+            f"max_tokens is {max_tokens:,}; the model {quoted(lm.subject.model, limit=200)} reads at most "
+            f"{lm.n_context:,} tokens. Give a recipe with shorter rows."
+        )
+    opening = list(encode_prefix(lm, chat.opening, name=chat.name, bos=bos).ids)
+    between, end = encode(lm, [chat.assistant, chat.end], parse_special=True)
+    eos = getattr(lm.tokenizer, "eos_token_id", None)
+    if type(eos) is int and end[-1:] != [eos]:
+        end = [*end, eos]
+    questions, answers = ([pair[side] for pair in pairs] for side in (1, 2))
+    return _Sides(opening, between, end, encode(lm, questions), encode(lm, answers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class LikelihoodShift:
         median_difference: The same of the two medians.
         p_value: Re-dealing of whole clusters to the halves, one-sided; valid where the division was random.
         trained_curve: Counts above each likelihood.
-        held_out_curve: Likewise.
+        held_out_curve: Likewise, at the same likelihoods.
     """
 
     trained: Estimate
@@ -125,16 +125,7 @@ def cut(lm: LanguageModel | Tokens, prefix: Prefix, questions: Sequence[str], id
     if not questions or len(questions) != len(ids):
         raise InputError(f"{len(questions):,} questions and {len(ids):,} ids; expected one of each, and at least one.")
     _refuse_special(lm, questions, ids)
-    alone = encode(lm, [prefix.text], parse_special=True)[0]
-    n_lead = len(prefix.ids) - len(alone)  # a BOS that is not part of the text
-    lead = list(prefix.ids[: max(0, n_lead)])
-    if tuple(lead + alone) != prefix.ids:
-        raise ModelError(
-            f"the tokenizer of {quoted(lm.subject.model, limit=200)} cuts the prefix {quoted(prefix.text)} into "
-            f"{len(alone)} tokens that are not those it came with ({len(prefix.ids)}, a beginning-of-sequence token "
-            "included), so the two models cannot be compared. Put the post-trained model's tokenizer files beside the "
-            "base model's weights."
-        )
+    lead = require_prefix(lm, prefix)
     whole, n_before = [], []
     for name, found in zip(ids, encode(lm, [prefix.text + one for one in questions], parse_special=True), strict=True):
         tokens = (*lead, *found)
@@ -156,6 +147,41 @@ def cut(lm: LanguageModel | Tokens, prefix: Prefix, questions: Sequence[str], id
         n_before.append(n_common)
     check_ids(lm, [f"question {quoted(name)}" for name in ids], whole)
     return Prompts(tuple(ids), tuple(whole), tuple(n_before), prefix.ids)
+
+
+def require_prefix(lm: LanguageModel | Tokens, prefix: Prefix) -> list[int]:
+    """Refuse a tokenizer that cuts the prefix otherwise; gives the ids before its text: a BOS, or none.
+
+    Raises:
+        ModelError: The ids differ.
+    """
+    alone = encode(lm, [prefix.text], parse_special=True)[0]
+    lead = list(prefix.ids[: max(0, len(prefix.ids) - len(alone))])  # a BOS that is not part of the text
+    if tuple(lead + alone) != prefix.ids:
+        raise ModelError(
+            f"the tokenizer of {quoted(lm.subject.model, limit=200)} cuts the prefix {quoted(prefix.text)} into "
+            f"{len(alone)} tokens that are not those it came with ({len(prefix.ids)}, a beginning-of-sequence token "
+            "included), so the two models cannot be compared. Put the post-trained model's tokenizer files beside the "
+            "base model's weights."
+        )
+    return lead
+
+
+def unfit(lm: LanguageModel | Tokens, prefix: Prefix, questions: Sequence[str]) -> list[str | None]:
+    """Why each question cannot be asked of the model, or None; `cut` refuses what this names."""
+    lead = require_prefix(lm, prefix)
+    room = lm.n_context - len(lead)
+    plain, parsed = encode(lm, questions), encode(lm, questions, parse_special=True)
+    whole = encode(lm, [prefix.text + one for one in questions], parse_special=True)
+    reasons: list[str | None] = []
+    for own, other, tokens in zip(plain, parsed, whole, strict=True):
+        if own != other:
+            reasons.append("holds a special token")
+        elif not own:
+            reasons.append("empty")
+        else:
+            reasons.append("longer than the context" if len(tokens) > room else None)
+    return reasons
 
 
 def require_same(base: Prompts, post: Prompts) -> None:
@@ -341,7 +367,7 @@ def likelihood_shift(
     halfwise = [
         bootstrap(_ratio, sums[half], sizes[half], paired=True, rng=seed, level=level) for half in (inside, ~inside)
     ]
-    labels = np.array(codes)
+    labels, at = np.array(codes), powers(base, post)
     return LikelihoodShift(
         trained=halfwise[0],
         held_out=halfwise[1],
@@ -355,16 +381,20 @@ def likelihood_shift(
             level=level,
         ),
         p_value=p_value,
-        trained_curve=curve(base[trained], post[trained]),
-        held_out_curve=curve(base[~trained], post[~trained]),
+        trained_curve=curve(base[trained], post[trained], at),
+        held_out_curve=curve(base[~trained], post[~trained], at),
     )
 
 
-def curve(base: Floats, post: Floats) -> Curve:
-    """Questions at or above each power of ten, from 1 down to where every question counts."""
-    lowest = math.floor(min(base.min(), post.min()) / math.log(10))
+def powers(*values: Floats) -> Floats:
+    """Powers of ten from 1 down to where every value counts, as exponents; at most `MOST_THRESHOLDS` or so."""
+    lowest = math.floor(min(float(one.min()) for one in values) / math.log(10))
     step = max(1, math.ceil(-lowest / (MOST_THRESHOLDS - 1)))
-    log10 = -np.arange(0, -lowest + step, step, dtype=np.float64)
+    return -np.arange(0, -lowest + step, step, dtype=np.float64)
+
+
+def curve(base: Floats, post: Floats, log10: Floats) -> Curve:
+    """Questions at or above each power of ten."""
     counts = [(values[:, None] >= log10 * math.log(10)).sum(axis=0) for values in (base, post)]
     return Curve(tuple(log10.tolist()), tuple(int(n) for n in counts[0]), tuple(int(n) for n in counts[1]), n=len(base))
 

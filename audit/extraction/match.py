@@ -14,14 +14,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..matching.dense import pairs_above, top_k
 from ..matching.strings import TextCorpus
-from .config import ARMS, Arm, MatchPlan
+from ..runs.shards import ShardedTable
+from .config import Arm, MatchPlan
 
+PART_TEXTS = 4_096  # whose search is lost at most when the work is killed
+PART_PAIRS = 4_000_000  # likewise, of strings: minutes
+LEAST_TEXTS = 128  # of a part, so that a large corpus is gone through for as many at once
+KEPT_FROM = 1_000_000  # pairs; fewer are compared again sooner than they are kept
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> unit vectors, shape (n, d)
+OpenParts = Callable[[str, int], ShardedTable]  # (name, number of parts) -> where finished parts are kept
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -43,24 +50,32 @@ class Side:
     """Texts of one set in one view.
 
     Attributes:
+        name: Of the set: "generated", "trained", "held_out" or "base".
         texts: One for each generation or row; None where there is none (a reject).
         compared: Whether each is long enough to be compared, shape (n,).
         lengths: In words, shape (n,); 0 where there is no text.
     """
 
+    name: str
     texts: tuple[str | None, ...]
     compared: NDArray[np.bool_]
     lengths: Rows
 
     @classmethod
-    def of(cls, texts: Sequence[str | None], *, least_words: int) -> Side:
+    def of(cls, name: str, texts: Sequence[str | None], *, least_words: int) -> Side:
         lengths = np.array([0 if text is None else len(text.split()) for text in texts], dtype=np.int64)
-        return cls(tuple(texts), lengths >= least_words, lengths)
+        return cls(name, tuple(texts), lengths >= least_words, lengths)
 
     @property
     def chosen(self) -> list[str]:
         """The texts that are compared."""
         return [text for text, use in zip(self.texts, self.compared, strict=True) if use and text is not None]
+
+    def only(self, places: Rows) -> Side:
+        """The same texts with nothing but these places compared."""
+        compared = np.zeros(len(self.texts), dtype=bool)
+        compared[places] = True
+        return Side(self.name, self.texts, compared, self.lengths)
 
     def spread(self, similarity: Floats, rows: Rows) -> Nearest:
         """Results of the texts that are compared, at the places of all."""
@@ -74,34 +89,68 @@ class Index:
 
     Args:
         rows: The rows; those too short are left out, and row numbers stay those of the whole set.
+        name: Of this index among those of an audit, in letters, digits and hyphens.
         encode: Embeds texts.
         plan: The string floor.
+        open_parts: Where finished parts of a search are kept, so that an interrupted one goes on; the name says which
+            index, texts and arm.
+        on_done: Called with the number of texts more that were searched for.
 
     Raises:
         InputError: No row is long enough.
     """
 
-    def __init__(self, rows: Side, *, encode: Encode, plan: MatchPlan) -> None:
+    def __init__(
+        self,
+        rows: Side,
+        name: str,
+        *,
+        encode: Encode,
+        plan: MatchPlan,
+        open_parts: OpenParts,
+        on_done: Callable[[int], None],
+    ) -> None:
         if not rows.compared.any():
             raise InputError(
                 f"no training row has {plan.least_words} words, so nothing can be compared; lower least_words."
             )
+        self._name = name
         self._numbers = np.flatnonzero(rows.compared)
         self._vectors = encode(rows.chosen)
         self._encode = encode
         self._strings = {arm: TextCorpus(rows.chosen, arm) for arm in ("levenshtein", "indel")}
         self._floor = plan.string_floor
+        self._open = open_parts
+        self._on_done = on_done
 
     def nearest(self, side: Side, arm: Arm) -> Nearest:
-        """The best row of each text."""
-        if not side.compared.any():
+        """The best row of each text, in parts that an interrupted search does not do again."""
+        chosen = side.chosen
+        if not chosen:
             return side.spread(np.empty(0), np.empty(0, dtype=np.int64))
+        size = PART_TEXTS
+        if arm != "embedding":
+            size = min(size, max(LEAST_TEXTS, PART_PAIRS // len(self._numbers)))
+        pieces = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        if len(chosen) * len(self._numbers) < KEPT_FROM:
+            found = [self._search(piece, arm) for piece in pieces]
+            self._on_done(len(chosen))
+            return side.spread(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        with self._open(f"{self._name}-{side.name}-{arm}", len(pieces)) as parts:
+            self._on_done(sum(len(pieces[number]) for number in parts.done()))
+            for number in parts.missing():
+                one = self._search(pieces[number], arm)
+                parts.write(number, pa.table({"similarity": one.similarity, "row": one.rows}))
+                self._on_done(len(pieces[number]))
+            whole = parts.assemble()
+        return side.spread(whole["similarity"].to_numpy(), whole["row"].to_numpy())
+
+    def _search(self, texts: Sequence[str], arm: Arm) -> Nearest:
         if arm == "embedding":
-            top = top_k(self._encode(side.chosen), self._vectors)
-            return side.spread(np.minimum(top.scores[:, 0].astype(np.float64), 1.0), self._numbers[top.rows[:, 0]])
-        best = self._strings[arm].best(side.chosen, self._floor)
-        rows = np.where(best.rows < 0, -1, self._numbers[best.rows])
-        return side.spread(np.nan_to_num(best.similarity), rows)
+            top = top_k(self._encode(texts), self._vectors)
+            return Nearest(np.minimum(top.scores[:, 0].astype(np.float64), 1.0), self._numbers[top.rows[:, 0]])
+        best = self._strings[arm].best(texts, self._floor)
+        return Nearest(np.nan_to_num(best.similarity), np.where(best.rows < 0, -1, self._numbers[best.rows]))
 
     def pairs(self, side: Side, arm: Arm, thresholds: Floats) -> tuple[Rows, Rows]:
         """All (text, training row) whose similarity is *above* the text's threshold; thresholds of shape (n,)."""
@@ -117,8 +166,3 @@ class Index:
             queries, rows, values = strings.queries, strings.rows, strings.similarity
         above = np.minimum(values, 1.0) > thresholds[places][queries]
         return places[queries[above]], self._numbers[rows[above]]
-
-
-def all_nearest(index: Index, side: Side) -> dict[Arm, Nearest]:
-    """The best row by every arm."""
-    return {arm: index.nearest(side, arm) for arm in ARMS}

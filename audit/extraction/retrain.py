@@ -24,11 +24,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, ModelError
 from ..lm.checkpoint import find_folder, fingerprint
 from ..lm.generate import Sampling, generate
 from ..lm.load import LanguageModel, load, load_tokens, pick_device
 from ..lm.logprobs import token_log_probs
+from ..lm.sharing import out_of_memory
 from ..lm.subject import Subject
 from ..matching.clusters import normalised
 from ..progress import Progress, silent
@@ -51,7 +52,7 @@ MEASURES = {
     "loss on all tokens": ("all_nats", "n_all"),
     "exact answers": ("exact", "n_rows"),
 }
-COMPARED = ((EXTRACTED, ORIGINAL), (EXTRACTED, BASE), (EXTRACTED, SHUFFLED))
+COMPARED = ((EXTRACTED, BASE), (EXTRACTED, SHUFFLED), (ORIGINAL, BASE), (EXTRACTED, ORIGINAL))
 #: What is recorded of a training, of the base which has none.
 UNTRAINED = {"n_steps": 0, "n_tokens": 0, "first_loss": None, "last_loss": None, "n_passes": 0.0}
 AT_ONCE = 64  # answers generated side by side
@@ -66,6 +67,7 @@ class ArmResult:
         measure: One of `MEASURES`; losses are in nats a token, exact answers a share.
         by_seed: Value of each seed, in the order of the seeds; of the base, which has none, one value.
         mean: Of these.
+        over_rows: The same, with an interval from drawing held-out rows (whole clusters) anew.
         n_tokens: Tokens that the arm was trained on, by seed.
         n_steps: Optimiser steps.
         n_passes: Passes over the arm's rows that this took, by seed.
@@ -75,6 +77,7 @@ class ArmResult:
     measure: str
     by_seed: tuple[float, ...]
     mean: float
+    over_rows: Estimate
     n_tokens: tuple[int, ...]
     n_steps: int
     n_passes: tuple[float, ...]
@@ -92,6 +95,9 @@ class Difference:
         over_rows: Interval from drawing held-out rows (whole clusters) anew, values averaged over the seeds: what other
             questions would show of these very models.
         over_seeds: Student's interval over the seeds: what other trainings would show on these very rows.
+        over_both: Both at once: on either side, the root of the sum of the two squared distances from the value (Zou &
+            Donner 2008; Newcombe's way for two proportions). It holds where rows and trainings vary independently, and
+            is too wide rather than too narrow where they do not, since what they share stands in both.
     """
 
     arm: str
@@ -100,16 +106,31 @@ class Difference:
     by_seed: tuple[float, ...]
     over_rows: Estimate
     over_seeds: Estimate
+    over_both: Estimate
 
 
 def extracted(generations: Iterable[Parsed | Reject]) -> list[Pair]:
     """The parsed generations as rows, rejects and exact duplicates left out, in order of first appearance."""
-    kept = [(number, one) for number, one in enumerate(generations) if isinstance(one, Parsed)]
-    found = []
-    for text in distinct(f"{normalised(one.question)}\0{normalised(one.answer)}" for _, one in kept):
-        number, one = kept[text.first]
-        found.append(Pair(f"generation-{number}", one.question, one.answer))
-    return found
+    return _distinct(
+        Pair(f"generation-{number}", one.question, one.answer)
+        for number, one in enumerate(generations)
+        if isinstance(one, Parsed)
+    )
+
+
+def extracted_rows(generations: pa.Table) -> list[Pair]:
+    """The same of a table of `audit.extraction.sample.SCHEMA`, with the generations' own ids."""
+    columns = (generations[name].to_pylist() for name in ("id", "question", "answer", "reject"))
+    return _distinct(
+        Pair(str(name), question, answer)
+        for name, question, answer, reject in zip(*columns, strict=True)
+        if reject is None and question and answer
+    )
+
+
+def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    kept = list(pairs)
+    return [kept[text.first] for text in distinct(f"{normalised(one[1])}\0{normalised(one[2])}" for one in kept)]
 
 
 def shuffled(pairs: Sequence[Pair], *, seed: int) -> list[Pair]:
@@ -182,7 +203,7 @@ def retrain(
         InputError: There is an adapter over the base, there is no arm "original", an arm is empty or has a bad name,
             seeds repeat, or a held-out row stands in the original ones.
         DataError: A row does not fit, or a held-out row would be cut off.
-        ModelError: As in `audit.extraction.finetune.train`.
+        ModelError: As in `audit.extraction.finetune.train`, or memory runs out.
     """
     _check(arms, held_out, seeds)
     if base.adapter is not None:
@@ -211,6 +232,7 @@ def retrain(
         model=fingerprint(folder).to_record(),
     )
     with open_parts(key, len(jobs)) as table:
+        progress("Trainings measured", len(table.done()), len(jobs))
         for number in table.missing():
             name, seed = jobs[number]
             lm = load(base)
@@ -227,8 +249,10 @@ def retrain(
         return table.assemble()
 
 
-def arm_results(table: pa.Table) -> list[ArmResult]:
-    """Each measure of each arm, seed by seed, from what `retrain` gave."""
+def arm_results(
+    table: pa.Table, *, clusters: Sequence[Hashable] | None = None, seed: int = 0, level: float = 0.95
+) -> list[ArmResult]:
+    """Each measure of each arm, seed by seed, from what `retrain` gave; arguments as in `differences`."""
     found = []
     frame = table.to_pandas()
     for arm in dict.fromkeys(frame["arm"]):
@@ -242,6 +266,15 @@ def arm_results(table: pa.Table) -> list[ArmResult]:
                     measure,
                     by_seed,
                     float(np.mean(by_seed)),
+                    bootstrap(
+                        _ratio,
+                        _by_seed(frame, arm, numerator).mean(axis=0),
+                        _by_seed(frame, arm, denominator)[0],
+                        paired=True,
+                        clusters=clusters,
+                        rng=seed,
+                        level=level,
+                    ),
                     tuple(int(rows["n_tokens"].iloc[0]) for rows in trainings),
                     int(trainings[0]["n_steps"].iloc[0]),
                     tuple(float(rows["n_passes"].iloc[0]) for rows in trainings),
@@ -287,8 +320,37 @@ def differences(
                 level=level,
             )
             by_seed = tuple(float(gap) for gap in gaps)
-            found.append(Difference(arm, other, measure, by_seed, over_rows, _over_seeds(gaps, level)))
+            over_seeds = _over_seeds(gaps, level)
+            over_both = _over_both(over_rows, over_seeds)
+            found.append(Difference(arm, other, measure, by_seed, over_rows, over_seeds, over_both))
     return found
+
+
+def share_of_gain(
+    table: pa.Table, arm: str, *, clusters: Sequence[Hashable] | None = None, seed: int, level: float = 0.95
+) -> Estimate:
+    """How much of what the original rows gain over the base this arm gains too, in answer loss.
+
+        (base - arm) / (base - original), sums over held-out rows of the means over seeds
+
+    Args:
+        table: From `retrain`, with the arms "base" and "original".
+        arm: Another arm of it.
+        clusters: As in `differences`.
+        seed: Likewise.
+        level: Likewise.
+
+    Returns:
+        1 where the arm gains as much; above 1 where it gains more, below 0 where it is worse than the base. The
+        interval is over rows, for these very trainings. Undefined where the original rows gain nothing.
+    """
+    frame = table.to_pandas()
+    base, original, own = (_by_seed(frame, name, "answer_nats").mean(axis=0) for name in (BASE, ORIGINAL, arm))
+    if (base - original).sum() <= 0:
+        why = "the original rows gain nothing over the base, so there is nothing to have a share in"
+        return Estimate.undefined(method="share of the gain in answer loss", why=why, n=len(base), level=level)
+    found = bootstrap(_share, base - own, base - original, paired=True, clusters=clusters, rng=seed, level=level)
+    return replace(found, method=f"share of the gain in answer loss, {found.method}")
 
 
 def _check(arms: Mapping[str, Sequence[Pair]], held_out: Sequence[Pair], seeds: Sequence[int]) -> None:
@@ -320,7 +382,17 @@ def _train(
     what: str,
     progress: Progress,
 ) -> dict[str, float | None]:
-    log = train(lm, steps, recipe, seed=seed, on_step=lambda done, total: progress(what, done, total))
+    try:
+        log = train(lm, steps, recipe, seed=seed, on_step=lambda done, total: progress(what, done, total))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        taken = 16 * lm.n_parameters / 2**30
+        raise ModelError(
+            f"memory runs out in training: weights, gradients and AdamW's moments take {taken:.1f} GiB, and the rows "
+            "theirs beside. Give a smaller base, shorter rows (--max-tokens) or another --device; "
+            "trainings that ended are kept."
+        ) from error
     return asdict(log)
 
 
@@ -413,6 +485,12 @@ def _ratio(sums: Floats, sizes: Floats, axis: int = -1) -> Floats:
     return np.asarray(sums.sum(axis=axis) / sizes.sum(axis=axis))
 
 
+def _share(gained: Floats, whole: Floats, axis: int = -1) -> Floats:
+    total = whole.sum(axis=axis)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total > 0, gained.sum(axis=axis) / total, np.nan)
+
+
 def _over_seeds(gaps: Floats, level: float) -> Estimate:
     """Student's interval for the mean of independent trainings."""
     n, mean = len(gaps), float(np.mean(gaps))
@@ -421,3 +499,16 @@ def _over_seeds(gaps: Floats, level: float) -> Estimate:
         return Estimate(mean, None, None, level, n, name, "one training shows nothing of how trainings differ")
     half = float(student.ppf((1 + level) / 2, n - 1) * np.std(gaps, ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, level, n, name)
+
+
+def _over_both(over_rows: Estimate, over_seeds: Estimate) -> Estimate:
+    """One interval from two whose errors are independent."""
+    name = f"{over_rows.method}, and {over_seeds.n} paired trainings; squares of the two intervals added"
+    value, n, level = over_rows.value, over_rows.n, over_rows.level
+    if value is None or over_rows.low is None or over_rows.high is None:
+        return Estimate(value, None, None, level, n, name, over_rows.why)
+    if over_seeds.value is None or over_seeds.low is None or over_seeds.high is None:
+        return Estimate(value, None, None, level, n, name, over_seeds.why)
+    low = math.hypot(value - over_rows.low, over_seeds.value - over_seeds.low)
+    high = math.hypot(over_rows.high - value, over_seeds.high - over_seeds.value)
+    return Estimate(value, value - low, value + high, level, n, name, over_rows.why)

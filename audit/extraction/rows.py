@@ -22,6 +22,7 @@ from ..text.rows import BadLine, Row, json_rows, jsonl_rows
 from ..text.safe import counted, did_you_mean, nearest_first, quoted
 from ..text.sources import require_exists
 from ..text.tables import read_parquet
+from .config import View
 from .views import CLUSTER, MESSAGES, Views, is_text, repetitions_of, views_of
 
 PAIRS = (("question", "answer"), ("instruction", "output"), ("prompt", "response"))
@@ -62,6 +63,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def of_view(self, view: View) -> tuple[str, ...]:
+        """The texts of one view."""
+        return {"question": self.questions, "answer": self.answers, "whole": self.wholes}[view]
+
     @property
     def reasons(self) -> dict[str, int]:
         """Why rows were left out, and how many for each reason, the most frequent first."""
@@ -69,9 +74,10 @@ class Rows:
 
     @property
     def sha256(self) -> str:
-        """Of the rows as they are matched: JSON lines of id, question, answer, whole and repetitions."""
+        """Of the rows as they are matched: JSON lines of id, question, answer, whole, repetitions and cluster."""
         digest = hashlib.sha256()
-        for row in zip(self.ids, self.questions, self.answers, self.wholes, self.repetitions, strict=True):
+        clusters = self.clusters or (None,) * len(self)
+        for row in zip(self.ids, self.questions, self.answers, self.wholes, self.repetitions, clusters, strict=True):
             digest.update(json.dumps(row).encode() + b"\n")
         return digest.hexdigest()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,21 @@ from numpy.typing import NDArray
 from ..errors import DataError, InputError
 from ..matching.clusters import near_duplicates
 from ..progress import Progress, silent
+from ..runs.records import content_key
 from ..runs.schema import AuditSection
+from ..runs.shards import ShardedTable, remove_parts
 from ..runs.store import Run
 from ..stats.estimate import Estimate
 from ..stats.proportion import wilson
 from .config import ARMS, STRING_THRESHOLDS, VIEWS, MatchPlan, View
 from .findings import AUDIT, Counts, canary_rates, make_section, views_first
-from .match import Encode, Index, Nearest, Side, all_nearest
+from .match import PART_PAIRS, PART_TEXTS, Encode, Index, Nearest, Side
 from .pairs import match_table
 from .results import Result, Sets, equal_halves, negatives_of, result
 from .rows import Rows
 from .undercount import undercount, undercount_at_equal_rate
+
+PARTS = "extraction-search-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,9 @@ def audit_extraction(
     """Compare, calibrate, and say what was found.
 
     Args:
-        run: Where items are kept.
+        run: Where items are kept, and finished parts of the search, so that an interrupted audit goes on.
         compared: Generations and rows.
-        encode: Embeds texts; called once for each view and set, and again for the halves.
+        encode: Embeds texts; called with the same texts more than once, so a cache behind it pays.
         encoder: What to call the encoder.
         truncated: "texts" and "truncated", asked after all was embedded.
         plan: What counts, fixed beforehand.
@@ -74,39 +79,45 @@ def audit_extraction(
         DataError: There are no generations, or rows that cannot be compared.
         InputError: There are too few held-out rows for the false-positive rate.
     """
-    check_inputs(compared, plan=plan)
+    if not compared.generations.num_rows:
+        raise DataError("there are no generations to compare. Sample some with `palimpsest extract sample`.")
+    check_rows(compared.trained, compared.held_out, plan=plan)
     generations = compared.generations.to_pandas()
     clusters = _clusters(compared, plan)
     n_trained = len(compared.trained)
     shared = np.isin(clusters[n_trained:], clusters[:n_trained])
+    kept = {
+        view: _sets(compared, generations, clusters, shared, view, plan) for view in views_first(plan.primary, VIEWS)
+    }
+    todo, done = len(ARMS) * sum(map(_searches, kept.values())), 0
+
+    def on_done(more: int) -> None:
+        nonlocal done
+        done += more
+        progress("Comparing (texts)", done, todo)
+
     results: list[Result] = []
     nearest_of: dict[tuple[View, str], dict[str, Nearest]] = {}
-    views = views_first(plan.primary, VIEWS)
-    kept: dict[View, Sets] = {}
-    for number, view in enumerate(views):
-        progress("Comparing (views)", number, len(views))
-        sets = _sets(compared, generations, clusters, shared, view, plan)
-        kept[view] = sets
-        index = Index(sets.trained, encode=encode, plan=plan)
+    for view, sets in kept.items():
+
+        def index_of(side: Side, name: str, view: View = view) -> Index:
+            return Index(
+                side, f"{view}-{name}", encode=encode, plan=plan, open_parts=partial(_parts, run), on_done=on_done
+            )
+
+        index = index_of(sets.trained, "rows")
         halves = None
-        if compared.divided_at_random:
-            chosen = equal_halves(sets, seed=plan.seed)
-            sets = kept[view] = replace(sets, halves=chosen)
-            if len(chosen.trained) and len(chosen.held_out):
-                halves = (
-                    Index(_only(sets.trained, chosen.trained), encode=encode, plan=plan),
-                    Index(_only(sets.held_out, chosen.held_out), encode=encode, plan=plan),
-                )
-        sides = {"generated": sets.generated, "held_out": sets.held_out}
-        if sets.base is not None:
-            sides["base"] = sets.base
-        found = {name: all_nearest(index, side) for name, side in sides.items()}
+        if sets.halves is not None and len(sets.halves.trained) and len(sets.halves.held_out):
+            halves = (
+                index_of(sets.trained.only(sets.halves.trained), "trained"),
+                index_of(sets.held_out.only(sets.halves.held_out), "held-out"),
+            )
+        sides = {side.name: side for side in (sets.generated, sets.held_out, sets.base) if side is not None}
         for arm in ARMS:
-            nearest = {name: one[arm] for name, one in found.items()}
+            nearest = {name: index.nearest(side, arm) for name, side in sides.items()}
             nearest_of[view, arm] = nearest
             given = threshold if arm == "embedding" else None
             results.append(result(view, arm, sets, index, nearest, halves, plan=plan, threshold=given))
-    progress("Comparing (views)", len(views), len(views))
     main = next(one for one in results if (one.view, one.arm) == (plan.primary, "embedding"))
     string = next(one for one in results if (one.view, one.arm) == (plan.primary, "levenshtein"))
     sets = kept[plan.primary]
@@ -119,7 +130,7 @@ def audit_extraction(
         row_ids=compared.trained.ids,
         clusters=sets.clusters,
     )
-    _write(run, generations, matches, sets, nearest_of[plan.primary, "embedding"])
+    _write(run, matches, sets, nearest_of[plan.primary, "embedding"], main)
     lev = nearest_of[plan.primary, "levenshtein"]
     said = (truncated or {}).get
     return make_section(
@@ -146,27 +157,32 @@ def audit_extraction(
             )
             for cut in STRING_THRESHOLDS
         },
-        numbers_differ=_numbers(matches),
+        matches=matches,
         encoder=encoder,
     )
 
 
-def check_inputs(compared: Compared, *, plan: MatchPlan) -> None:
-    """Everything that can be refused before anything is embedded; errors as in `audit_extraction`."""
-    if not compared.generations.num_rows:
-        raise DataError("there are no generations to compare. Sample some with `palimpsest extract sample`.")
-    long_enough = sum(len(text.split()) >= plan.least_words for text in _texts(compared.trained, plan.primary))
+def check_rows(trained: Rows, held_out: Rows, *, plan: MatchPlan) -> None:
+    """Everything about rows that can be refused before anything is sampled or embedded.
+
+    Raises:
+        DataError: No training row can be compared.
+        InputError: There are too few held-out rows for the false-positive rate.
+    """
+    long_enough, held = (
+        sum(len(text.split()) >= plan.least_words for text in rows.of_view(plan.primary))
+        for rows in (trained, held_out)
+    )
     if not long_enough:
         raise DataError(
-            f"{compared.trained.source}: none of {len(compared.trained):,} rows has {plan.least_words} words in the "
-            f'view "{plan.primary}"; nothing can be compared. Lower least_words, or choose another view.'
+            f"{trained.source}: none of {len(trained):,} rows has {plan.least_words} words in the view "
+            f'"{plan.primary}"; nothing can be compared. Lower least_words, or choose another view.'
         )
-    held = sum(len(text.split()) >= plan.least_words for text in _texts(compared.held_out, plan.primary))
     if held < 2 * (1 / plan.target - 1):
         raise InputError(
-            f"{compared.held_out.source}: {held:,} held-out rows are long enough; a false-positive rate of "
-            f"{plan.target:g} needs at least {int(np.ceil(2 * (1 / plan.target - 1))):,}, half of them to set the "
-            "threshold and half to check it. Hold out more rows, or raise the rate."
+            f"{held_out.source}: {held:,} held-out rows are long enough; a false-positive rate of {plan.target:g} "
+            f"needs at least {int(np.ceil(2 * (1 / plan.target - 1))):,}, half of them to set the threshold and half "
+            "to check it. Hold out more rows, or raise the rate."
         )
 
 
@@ -184,10 +200,6 @@ def _units(rows: Rows, clusters: NDArray[np.int64]) -> list[Hashable]:
     ]
 
 
-def _texts(rows: Rows, view: View) -> Sequence[str]:
-    return {"question": rows.questions, "answer": rows.answers, "whole": rows.wholes}[view]
-
-
 def _sets(
     compared: Compared,
     generations: pd.DataFrame,
@@ -197,17 +209,17 @@ def _sets(
     plan: MatchPlan,
 ) -> Sets:
     n_trained = len(compared.trained)
-    held_out = [None if drop else text for text, drop in zip(_texts(compared.held_out, view), shared, strict=True)]
+    held_out = [None if drop else text for text, drop in zip(compared.held_out.of_view(view), shared, strict=True)]
 
-    def generated(table: pd.DataFrame) -> Side:
+    def sampled(name: str, table: pd.DataFrame) -> Side:
         texts = [text if isinstance(text, str) else None for text in table[view]]
-        return Side.of(texts, least_words=plan.least_words)
+        return Side.of(name, texts, least_words=plan.least_words)
 
-    return Sets(
-        generated=generated(generations),
-        trained=Side.of(_texts(compared.trained, view), least_words=plan.least_words),
-        held_out=Side.of(held_out, least_words=plan.least_words),
-        base=None if compared.base is None else generated(compared.base.to_pandas()),
+    sets = Sets(
+        generated=sampled("generated", generations),
+        trained=Side.of("trained", compared.trained.of_view(view), least_words=plan.least_words),
+        held_out=Side.of("held_out", held_out, least_words=plan.least_words),
+        base=None if compared.base is None else sampled("base", compared.base.to_pandas()),
         clusters=clusters[:n_trained].tolist(),
         held_out_clusters=clusters[n_trained:].tolist(),
         units=_units(compared.trained, clusters[:n_trained]),
@@ -216,13 +228,7 @@ def _sets(
         | np.isin(clusters[:n_trained], clusters[n_trained:]),
         halves=None,
     )
-
-
-def _only(side: Side, places: NDArray[np.int64]) -> Side:
-    """The side with nothing but these places compared."""
-    compared = np.zeros(len(side.texts), dtype=bool)
-    compared[places] = True
-    return Side(side.texts, compared, side.lengths)
+    return replace(sets, halves=equal_halves(sets, seed=plan.seed)) if compared.divided_at_random else sets
 
 
 def _at_equal_rate(
@@ -249,20 +255,38 @@ def _canaries(main: Result, rows: Rows, plan: MatchPlan) -> dict[int, Estimate]:
     return canary_rates(main.hits_on[known], times, level=plan.level)
 
 
-def _numbers(matches: pd.DataFrame) -> tuple[int, int]:
-    if not len(matches):
-        return 0, 0
-    hits = matches[matches["hit"]]
-    return int(hits["numbers_differ"].sum()), len(hits)
-
-
-def _write(
-    run: Run, generations: pd.DataFrame, matches: pd.DataFrame, sets: Sets, nearest: Mapping[str, Nearest]
-) -> None:
-    """Generations may hold training text, so they are readable by their owner alone."""
-    run.write_items(f"{AUDIT}-generations", pa.Table.from_pandas(generations, preserve_index=False), secret=True)
+def _write(run: Run, matches: pd.DataFrame, sets: Sets, nearest: Mapping[str, Nearest], main: Result) -> None:
+    """Matches, and the maxima of the view and arm of the verdict, each beside the threshold of its length."""
     run.write_items(f"{AUDIT}-matches", pa.Table.from_pandas(matches, preserve_index=False))
+    sides = {side.name: side for side in (sets.generated, sets.held_out, sets.base) if side is not None}
     maxima = [
-        pa.table({"set": [name] * len(one.similarity), "similarity": one.similarity}) for name, one in nearest.items()
+        pa.table(
+            {
+                "set": [name] * len(one.similarity),
+                "similarity": one.similarity,
+                "threshold": main.calibration.thresholds(sides[name].lengths),
+                "n_words": sides[name].lengths,
+            }
+        )
+        for name, one in nearest.items()
     ]
     run.write_items(f"{AUDIT}-maxima", pa.concat_tables(maxima))
+
+
+def _parts(run: Run, name: str, n_parts: int) -> ShardedTable:
+    """Where finished parts of a search lie; the run's plan and inputs say what is searched for."""
+    return run.shards(f"{PARTS}{name}", key=content_key(name=name, sizes=[PART_TEXTS, PART_PAIRS]), n_parts=n_parts)
+
+
+def remove_search_parts(run: Run) -> None:
+    """What only served to go on with an interrupted comparison."""
+    for folder in sorted((run.folder / "parts").glob(f"{PARTS}*")):
+        remove_parts(folder)
+
+
+def _searches(sets: Sets) -> int:
+    """Texts that each arm searches for: all sets in all rows, and generations in both halves."""
+    sampled = [side for side in (sets.generated, sets.base) if side is not None]
+    n_sampled = sum(int(side.compared.sum()) for side in sampled)
+    has_halves = sets.halves is not None and len(sets.halves.trained) and len(sets.halves.held_out)
+    return n_sampled * (3 if has_halves else 1) + int(sets.held_out.compared.sum())

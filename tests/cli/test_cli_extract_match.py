@@ -68,9 +68,12 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     }  # 120 rows in 3 views; the 40 given back are among them
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
     assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
-    shown = call(*command, "--show-text")
-    assert "what if" in shown.out
-    assert "cosine" in shown.out
+    report = there / "run" / "report.html"
+    assert "what if" not in call(*command, "--show-text").out
+    assert "what if" in report.read_text(encoding="utf-8")
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    call(*command)
+    assert "what if" not in report.read_text(encoding="utf-8")
     assert call(*command, "--no-resume").code == 2
 
 
@@ -81,8 +84,8 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
         (["G.csv", "--train", "d1.jsonl", "--held-out", "d2.jsonl"], "G.csv"),
         (["d1.jsonl", "--train", "d1.jsonl", "--held-out", "d2.jsonl"], "expected what `extract sample` wrote"),
         (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--target", "0.001"], "held-out rows"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--primary", "all"], "primary is 'all'"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--threshold", "2"], "--threshold is 2"),
+        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--primary", "all"], "extraction.primary is"),
+        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--threshold", "2"], "threshold is 2.0"),
         (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--encoder", "none/here"], "none/here"),
     ],
 )

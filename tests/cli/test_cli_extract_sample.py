@@ -288,7 +288,7 @@ def test_own_prefixes_and_an_own_marker_need_no_template(call: Call, llama: Path
         (["--batch-size", "0"], "--batch-size is 0; expected 1 or more"),
         (["--preset", "llama9"], "no preset 'llama9'; expected one of tulu, olmo2"),
         (["--prefix", " "], "opens no chat"),
-        (["--assistant", "A:"], "--assistant belongs to a chat that --prefix opens"),
+        (["--assistant", "A:"], "--assistant belongs to a chat that a prefix opens"),
         (["--rpm", "5"], "--rpm is of a server, and none is named; give --endpoint"),
         (["--key-env", "X"], "--key-env is of a server"),
         (["--endpoint", "http://x/v1", "--rpm", "inf"], "--rpm is inf; expected a positive number"),

@@ -12,7 +12,7 @@ from scipy.stats import kstest
 
 from audit.errors import DataError, InputError, ModelError
 from audit.extraction import likelihood as module
-from audit.extraction.likelihood import curve, cut, likelihood_shift, log_likelihoods, require_same, scored
+from audit.extraction.likelihood import curve, cut, likelihood_shift, log_likelihoods, powers, require_same, scored
 from audit.extraction.prefixes import encode_prefix
 from audit.lm.load import LanguageModel, load
 from audit.lm.tokens import encode
@@ -219,7 +219,7 @@ def test_halves_that_cannot_be_compared_are_refused() -> None:
 def test_the_curve_counts_questions_at_or_above_each_power_of_ten() -> None:
     base = np.log([1e-11, 1e-3, 0.5])
     post = np.log([1e-5, 1e-3, 1.0])
-    found = curve(base + 1e-9, post + 1e-9)
+    found = curve(base + 1e-9, post + 1e-9, powers(base, post))
     assert found.log10[0] == 0
     assert found.log10[-1] <= -11
     at = {
@@ -232,7 +232,8 @@ def test_the_curve_counts_questions_at_or_above_each_power_of_ten() -> None:
     assert at[-10] == (2, 3)
     assert at[-11] == (3, 3)
     assert found.n == 3
-    long = curve(np.array([-5_000.0, -3.0]), np.array([-4_000.0, -1.0]))
+    unlikely, likelier = np.array([-5_000.0, -3.0]), np.array([-4_000.0, -1.0])
+    long = curve(unlikely, likelier, powers(unlikely, likelier))
     assert len(long.log10) <= module.MOST_THRESHOLDS + 1
     assert long.base[-1] == long.post[-1] == 2
     assert long.log10[-1] * math.log(10) <= -5_000

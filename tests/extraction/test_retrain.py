@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.errors import DataError, InputError
+from audit.errors import DataError, InputError, ModelError
 from audit.extraction import retrain as module
 from audit.extraction.finetune import SMALL, Encoded, Pair, Recipe
 from audit.extraction.parse import Parsed, Reject, parse
@@ -29,9 +29,11 @@ from audit.extraction.retrain import (
     arm_results,
     differences,
     extracted,
+    extracted_rows,
     retrain,
     shuffled,
 )
+from audit.extraction.sample import SCHEMA
 from audit.lm.generate import Sampling, generate
 from audit.lm.load import load
 from audit.lm.subject import Subject
@@ -85,13 +87,13 @@ def test_what_was_extracted_teaches_and_shuffled_answers_do_not(table: pa.Table)
     assert values[BASE, "exact answers"].by_seed == (0.0,)
     assert max(values[SHUFFLED, "exact answers"].by_seed) < 1.0
     assert values[EXTRACTED, "answer loss"].mean < 0.1
-    found = {(one.other, one.measure): one for one in differences(table, seed=0)}
+    found = {(one.other, one.measure): one for one in differences(table, seed=0) if one.arm == EXTRACTED}
     for other in (BASE, SHUFFLED):
         loss = found[other, "answer loss"].over_rows
         assert loss.high is not None
         assert loss.high < 0
         assert found[other, "answer loss"].arm == EXTRACTED
-    assert len(found) == 9
+    assert len(found) == 9  # extracted with three others, by three measures
 
 
 def test_all_arms_took_the_same_steps_and_tokens(table: pa.Table) -> None:
@@ -189,10 +191,14 @@ def test_differences_are_paired_by_seed_and_row() -> None:
     assert loss.over_seeds.value == pytest.approx(-0.6)
     half = 12.7062 * math.sqrt(0.08) / math.sqrt(2)  # Student's t of 1 degree, standard deviation of -0.8 and -0.4
     assert loss.over_seeds.high == pytest.approx(-0.6 + half, abs=1e-3)
+    rows = loss.over_rows
+    assert loss.over_both.high == pytest.approx(-0.6 + math.hypot((rows.high or 0) + 0.6, half), abs=1e-3)
+    assert loss.over_both.low == pytest.approx(-0.6 - math.hypot((rows.low or 0) + 0.6, half), abs=1e-3)
     single = pa.table({name: [*values[:2], *values[4:]] for name, values in (columns | more).items()})
     (loss, *_) = differences(single, compared=((EXTRACTED, BASE), (EXTRACTED, ORIGINAL)), seed=0)
     assert loss.over_seeds.low is None
-    assert loss.over_seeds.why is not None
+    assert loss.over_both.low is None
+    assert loss.over_both.why == loss.over_seeds.why == "one training shows nothing of how trainings differ"
     assert len(differences(single, compared=((EXTRACTED, ORIGINAL),), seed=0)) == 0
 
 
@@ -215,6 +221,29 @@ def test_extracted_rows_are_the_distinct_parsed_ones() -> None:
         ]
     )
     assert found == [Pair("generation-0", "who", "Ada"), Pair("generation-3", "who", "Bea")]
+
+
+def test_extracted_rows_of_a_table_keep_the_generations_ids() -> None:
+    generations = [
+        {"id": "a", "reject": "empty answer"},
+        {"id": "b", "question": "who", "answer": "Ada"},
+        {"id": "c", "question": " who", "answer": "Ada\n"},
+        {"id": "d", "question": "who", "answer": "Bea", "reject": "request failed: 500"},
+        {"id": "e", "question": "who", "answer": "Bea"},
+    ]
+    found = extracted_rows(pa.Table.from_pylist(generations, schema=SCHEMA))
+    assert found == [Pair("b", "who", "Ada"), Pair("e", "who", "Bea")]
+
+
+def test_memory_that_runs_out_is_told_with_what_it_takes(
+    base: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object, **named: object) -> object:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(module, "train", full)
+    with pytest.raises(ModelError, match=r"memory runs out in training: .* GiB"):
+        retrain(base, CHAT, arms(), HELD_OUT[:2], recipe=RECIPE, seeds=[0], open_parts=opener(tmp_path))
 
 
 @settings(deadline=None)
@@ -310,7 +339,7 @@ def test_rows_that_a_post_trained_model_emitted_are_worth_training_on(testbed_ti
     found_by = {
         one.other: one.over_rows
         for one in differences(table, clusters=[row.cluster for row in held_out], seed=0)
-        if one.measure == "answer loss"
+        if one.measure == "answer loss" and one.arm == EXTRACTED
     }
     assert (found_by[BASE].high or 0) < 0
     assert (found_by[ORIGINAL].low or 0) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import match, sample
+from . import match, retrain, run, sample
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -14,6 +14,8 @@ app = typer.Typer(
 )
 app.command("sample")(sample.sample)
 app.command("match")(match.match)
+app.command("run")(run.run)
+app.command("retrain")(retrain.retrain)
 
 
 @app.callback()

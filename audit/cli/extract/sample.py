@@ -15,6 +15,8 @@ from ...errors import InputError
 from ...text.safe import counted, for_terminal, quoted
 from .. import options
 from ..outputs import check_out, parts_folder
+from . import flags
+from .asked import settings_of
 
 if TYPE_CHECKING:
     from ...extraction.completions import Server
@@ -32,42 +34,17 @@ def sample(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where the generations go: .parquet or .jsonl, readable by you alone.")],
-    prefix: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Text that opens a chat, \\n for a line end; may be given more than once. [default: read from the "
-            "chat template, with and without the white space at its end]"
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Chat format by name, where there is no template: tulu, olmo2, qwen2.5, chatml, llama3, gemma, "
-            "zephyr, orz-user, orz-problem."
-        ),
-    ] = None,
-    assistant: Annotated[
-        str | None,
-        typer.Option(help="Of --prefix: text between question and answer, where neither template nor preset has it."),
-    ] = None,
-    bos: Annotated[
-        bool | None,
-        typer.Option(
-            "--bos/--no-bos",
-            help="Put the beginning-of-sequence token first, or leave it out; default as template and tokenizer do.",
-        ),
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="Generations, shared out evenly among the prefixes.")] = 1000,
+    prefix: flags.Prefix = None,
+    preset: flags.Preset = None,
+    assistant: flags.Assistant = None,
+    bos: flags.Bos = None,
+    n: flags.N = 1000,
     seed: options.Seed = 0,
-    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 is greedy.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Sample from the smallest set with this probability; 1: all.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the k most probable tokens; 0: all.")] = 0,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a generation at most. [default: 2048, or what the context leaves]")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Generations at a time. [default: 64 on a CPU, 256 elsewhere]")
-    ] = None,
+    temperature: flags.Temperature = 1.0,
+    top_p: flags.TopP = 1.0,
+    top_k: flags.TopK = 0,
+    max_new_tokens: flags.MaxNewTokens = None,
+    batch_size: flags.BatchSize = None,
     endpoint: Annotated[
         str | None, typer.Option(help="Sample from an OpenAI-compatible server instead: http://HOST:PORT/v1.")
     ] = None,
@@ -88,8 +65,8 @@ def sample(
     show_text: Annotated[
         bool, typer.Option("--show-text", help="Show what the model wrote; it may be training text.")
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter (folder or id) laid over the model.")] = None,
+    revision: options.Revision = None,
+    adapter: options.Adapter = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -125,21 +102,25 @@ def sample(
             "--device": None if device == "auto" else device,
         },
     )
-    if assistant is not None and (prefix is None or preset is not None):
-        raise InputError("--assistant belongs to a chat that --prefix opens and no --preset names; give --prefix.")
     _check_ranges(
         {
-            "--n": (n, n >= 1, "1 or more"),
-            "--seed": (seed, seed < 2**63, f"0 to {2**63 - 1}"),
-            "--temperature": (temperature, 0.0 <= temperature < math.inf, "0 (greedy) or a positive number"),
-            "--top-p": (top_p, 0.0 < top_p <= 1.0, "above 0 and at most 1"),
-            "--top-k": (top_k, top_k >= 0, "0 (all tokens) or more"),
-            "--max-new-tokens": (max_new_tokens, max_new_tokens is None or max_new_tokens >= 1, "1 or more"),
             "--batch-size": (batch_size, batch_size is None or batch_size >= 1, "1 or more"),
             "--rpm": (rpm, rpm is None or 0.0 < rpm < math.inf, "a positive number"),
             "--concurrency": (concurrency, concurrency is None or concurrency >= 1, "1 or more"),
             "--timeout": (timeout, timeout is None or 0.0 < timeout < math.inf, "a positive number"),
         }
+    )
+    settings = settings_of(
+        prefix=prefix,
+        preset=preset,
+        assistant=assistant,
+        bos=bos,
+        n=n,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_new_tokens=max_new_tokens,
     )
     subject = options.subject(
         model,
@@ -159,22 +140,7 @@ def sample(
         server = _server(
             endpoint, model_name or model, key_env, dialect, rpm=rpm, concurrency=concurrency, timeout=timeout
         )
-    job = Job(
-        subject=subject,
-        server=server,
-        out=out,
-        openings=tuple(_escaped(text) for text in prefix or ()),
-        preset=preset,
-        assistant=None if assistant is None else _escaped(assistant),
-        bos=bos,
-        n=n,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-    )
+    job = Job(subject, server, out, settings, batch_size)
     done = run_job(job, restart=restart, quiet=quiet)
     _tell(done, job, show_text=show_text, as_json=as_json)
     sys.exit(0 if done.rates.n_parsed else 4)
@@ -223,10 +189,6 @@ def _server(
     if timeout is not None:
         settings |= {"answer_seconds": timeout, "read_seconds": timeout}
     return Server(url, model, key_variable, **{name: value for name, value in settings.items() if value is not None})
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _tell(done: Done, job: Job, *, show_text: bool, as_json: bool) -> None:

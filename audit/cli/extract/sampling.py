@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from ... import __version__
 from ...extraction.completions import Server
-from ...extraction.prefixes import Prefix, chat_of, encode_prefix, prefixes, preset
-from ...extraction.presets import Chat
-from ...extraction.sample import FAILED, Rates, SamplePlan, plan_samples, rates, sample_in_parts
+from ...extraction.config import SampleSettings
+from ...extraction.planning import sample_plan
+from ...extraction.prefixes import Prefix
+from ...extraction.sample import FAILED, Rates, SamplePlan, rates, sample_in_parts
 from ...extraction.samplers import Local, Remote
-from ...lm.load import LanguageModel, Tokens, load, load_tokens
+from ...lm.load import Tokens, load, load_tokens
 from ...lm.subject import Subject
 from ...progress import progress_bars
 from ...runs.lock import LOCK_NAME, FolderLock
@@ -31,21 +32,12 @@ from ..outputs import meta_path, parts_folder
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is sampled, from what, and where it goes; fields as the flags of the verb."""
+    """What is sampled, from what, and where it goes; `settings` as the flags of the verb tell."""
 
     subject: Subject
     server: Server | None
     out: Path
-    openings: tuple[str, ...]
-    preset: str | None
-    assistant: str | None
-    bos: bool | None
-    n: int
-    seed: int
-    temperature: float
-    top_p: float
-    top_k: int
-    max_new_tokens: int | None
+    settings: SampleSettings
     batch_size: int | None
 
     @property
@@ -70,8 +62,8 @@ def run_job(job: Job, *, restart: bool, quiet: bool) -> Done:
     Prefixes are made and told before a model is loaded. The parts stay as long as a request has no answer.
     """
     tokens = load_tokens(job.subject)
-    plan = _plan(tokens, job)
-    _tell_prefixes(plan.prefixes)
+    plan = sample_plan(tokens, job.settings)
+    tell_prefixes(plan.prefixes)
     make_folder(job.parts)
     with storage_errors(job.parts, kept="nothing was changed", doing="protect"):
         job.parts.chmod(0o700)
@@ -87,40 +79,8 @@ def run_job(job: Job, *, restart: bool, quiet: bool) -> Done:
         lock.release()
 
 
-def _plan(lm: LanguageModel | Tokens, job: Job) -> SamplePlan:
-    """Chat, prefixes and sampling that the flags name."""
-    if job.assistant is not None:
-        chat = Chat("own", job.openings[0], job.assistant)
-    else:
-        chat = chat_of(lm) if job.preset is None else preset(job.preset)
-    bos = job.bos is True
-    if job.openings:
-        names = ["own"] if len(job.openings) == 1 else [f"own-{number}" for number in range(1, len(job.openings) + 1)]
-        found = [encode_prefix(lm, text, name=name, bos=bos) for name, text in zip(names, job.openings, strict=True)]
-    else:
-        found = prefixes(lm, chat, bos=bos)
-    if job.bos is False:
-        found = [_without_bos(prefix) for prefix in found]
-    return plan_samples(
-        lm,
-        chat,
-        found,
-        n=job.n,
-        seed=job.seed,
-        temperature=job.temperature,
-        top_p=job.top_p,
-        top_k=job.top_k,
-        max_new_tokens=job.max_new_tokens,
-    )
-
-
-def _without_bos(prefix: Prefix) -> Prefix:
-    if prefix.bos_from is None:
-        return prefix
-    return replace(prefix, text=prefix.bare_text, ids=prefix.ids[1:], bos="", bos_from=None)
-
-
-def _tell_prefixes(found: Sequence[Prefix]) -> None:
+def tell_prefixes(found: Sequence[Prefix]) -> None:
+    """What the model will be given, to the token."""
     for prefix in found:
         start = f", {quoted(prefix.bos)} from the {prefix.bos_from}" if prefix.bos else ""
         text = f"prefix {prefix.name}: {prefix.text!r} = token ids {list(prefix.ids)}{start}"
@@ -131,10 +91,16 @@ def _sample_and_write(job: Job, tokens: Tokens, *, quiet: bool) -> Done:
     sampler: Local | Remote
     if job.server is None:
         lm = load(job.subject)
-        plan, model = _plan(lm, job), lm.to_record()  # with the stop ids of the model's own configuration
+        plan, model = (
+            sample_plan(lm, job.settings),
+            lm.to_record(),
+        )  # with the stop ids of the model's own configuration
         sampler = Local(lm, batch_size=job.batch_size)
     else:
-        plan, model = _plan(tokens, job), {"tokenizer": job.subject.to_record(), "server": job.server.to_record()}
+        plan, model = (
+            sample_plan(tokens, job.settings),
+            {"tokenizer": job.subject.to_record(), "server": job.server.to_record()},
+        )
         sampler = Remote(job.server, tokens)
     with progress_bars(quiet=quiet) as progress:
         generations = sample_in_parts(
@@ -195,7 +161,7 @@ def _remove_parts(parts: Path, *, keep_lock: bool = False) -> None:
 def _notes(job: Job, tokens: Tokens, plan: SamplePlan, generations: pa.Table, found: Rates) -> list[str]:
     """What a reader of the generations should know, and what to do next where none can be used."""
     notes = list(plan.chat.notes)
-    if job.bos is None and tokens.bos_id is not None and any(not prefix.bos for prefix in plan.prefixes):
+    if job.settings.bos is None and tokens.bos_id is not None and any(not prefix.bos for prefix in plan.prefixes):
         notes.append(
             f"the prefix does not begin with {quoted(str(tokens.tokenizer.bos_token))}, since neither template nor "
             "tokenizer puts it there. If the model was trained with it before every row, pass --bos; else --no-bos."
