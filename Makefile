@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/palimpsest demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not gpu"
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -122,7 +122,7 @@ def make_section(
             "How another training run of the same model would have come out.",
         ),
         findings=tuple(findings),
-        tables=(rate_table(results), string_table(string_rates), curve_table(main), match_table(matches)),
+        tables=(rate_table(results, plan), string_table(string_rates), curve_table(main), match_table(matches)),
     )
 
 

@@ -9,25 +9,22 @@ import pandas as pd
 from ..runs.schema import Cell, Column, EstimateRecord, Table
 from ..stats.estimate import Estimate
 from ..text.numbers import fixed
-from .config import STRING_THRESHOLDS, Arm
+from .config import STRING_THRESHOLDS, Arm, MatchPlan
 from .results import Result
 
 ARM_NAMES: Mapping[Arm, str] = {"embedding": "Embedding", "levenshtein": "Levenshtein", "indel": "Indel"}
 N_STRONGEST = 20
 
 
-def rate_table(results: Sequence[Result]) -> Table:
+def rate_table(results: Sequence[Result], plan: MatchPlan) -> Table:
+    """Rates of every view and arm, the verdict's first."""
     rows: list[dict[str, Cell]] = []
     for one in results:
         rows.append(
             {
                 "view": one.view,
                 "arm": ARM_NAMES[one.arm],
-                "threshold": ", ".join(
-                    f"{fixed(bucket.threshold, 3)} (from {bucket.shortest} words)" if len(one.calibration.buckets) > 1
-                    else fixed(bucket.threshold, 3)
-                    for bucket in one.calibration.buckets
-                ),
+                "threshold": _thresholds(one, plan.string_floor),
                 "fpr": EstimateRecord.of(one.calibration.worst),
                 "rate": EstimateRecord.of(one.rated.rate),
                 "compared": EstimateRecord.of(one.rated.rate_compared),
@@ -60,7 +57,20 @@ def rate_table(results: Sequence[Result]) -> Table:
     )
 
 
+def _thresholds(one: Result, floor: float) -> str:
+    """For each length; a string similarity below the floor is not computed, so none can be a threshold."""
+    buckets = one.calibration.buckets
+    told = [
+        f"{floor:g}, the floor" if one.arm != "embedding" and bucket.threshold < floor else fixed(bucket.threshold, 3)
+        for bucket in buckets
+    ]
+    if len(buckets) == 1:
+        return told[0]
+    return ", ".join(f"{text} (from {bucket.shortest} words)" for text, bucket in zip(told, buckets, strict=True))
+
+
 def string_table(rates: Mapping[str, Estimate]) -> Table:
+    """What is found at thresholds that others use."""
     return Table(
         name="strings",
         title="String matching at customary thresholds",
@@ -74,6 +84,7 @@ def string_table(rates: Mapping[str, Estimate]) -> Table:
 
 
 def curve_table(main: Result) -> Table:
+    """Coverage by number of generations."""
     return Table(
         name="curve",
         title="Coverage by number of generations",
@@ -91,6 +102,7 @@ def strongest(matches: pd.DataFrame) -> pd.DataFrame:
 
 
 def match_table(matches: pd.DataFrame) -> Table:
+    """The strongest matches, without their texts."""
     columns = {
         "generation": "Generation",
         "row": "Training row",

@@ -38,7 +38,7 @@ _BYTES_PER_CELL: Final = 32  # the product, a copy of it, a comparison, and an e
 _PLACES_AT_ONCE: Final = 8  # that eighth
 _LEAST_BYTES: Final = 2**22
 _ROWS_CHECKED: Final = 2**14
-_TILE: Final = {"cpu": (1024, 2048)}  # stays in the cache
+_TILE: Final = {"cpu": (2048, 1024)}  # stays in the cache; the quickest of eight shapes at 384 and 768 dimensions
 _DEVICE_TILE: Final = (4096, 65_536)
 _TYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

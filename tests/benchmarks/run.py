@@ -22,6 +22,9 @@ STEPS = (
     "calibrate_power",
     "calibrate_survival",
     "calibrate_inference",
+    "extraction_table",
+    "retrain_table",
+    "gsm8k_table",
 )
 
 
