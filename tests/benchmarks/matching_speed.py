@@ -4,8 +4,9 @@
 
 Vectors: the best row for each query, at 384 and 768 dimensions, against faiss's flat index (where faiss is installed)
 and sentence_transformers.util.semantic_search (likewise). The vectors are random, which suits all ways alike: none can
-pass over a row. Strings: the best text at a similarity of 0.9, against process.cdist of all pairs with and without the
-cutoff, on paragraphs of made words, a tenth of the queries being edited copies. Seconds are the processor's, of one thread.
+pass over a row. Strings: the best text at a similarity of 0.9, against process.cdist of all pairs with and without that
+cutoff, on paragraphs of made words, a tenth of the queries being edited copies. Seconds are the processor's, of one
+thread.
 """
 
 from __future__ import annotations

@@ -227,7 +227,10 @@ def test_a_plan_without_an_audit_is_refused(refused: Refused, plan: Path) -> Non
     text = plan.read_text()
     plan.write_text(text[: text.index("[traps]")])
     message = refused("audit", plan)
-    assert "the table [traps] is missing; add it. Or add [membership] or [extraction]: a plan needs one audit or." in message
+    assert (
+        "the table [traps] is missing; add it. Or add [membership] or [extraction]: a plan needs one audit or more."
+        in message
+    )
 
 
 def test_a_changed_text_is_another_run(call: Call, refused: Refused, models: Path, sets: tuple[object, ...]) -> None:
