@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(BENCH_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,offline,utility]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,offline,utility,serving]'
 	@touch $@
 
 demo: $(READY)
