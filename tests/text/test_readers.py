@@ -75,11 +75,11 @@ def test_texts_written_and_read_are_the_same(
     [
         ("a.jsonl", b'{"text": "one", "n": 1}\n\n{"text": "two"}'),
         ("a.jsonl", BOM + b'{"text": "one"}\r\n{"text": "two"}\r\n'),
-        ("a.jsonl.gz", gzip.compress(BOM + b'{"text": "one"}\n{"text": "two"}\n')),
+        ("a.jsonl.gz", gzip.compress(BOM + b'{"text": "one"}\n{"text": "two"}\n', mtime=0)),
         ("A.JSONL", b'{"text": "one"}\n{"text": "two"}\n'),
         ("a.json", BOM + b'[{"text": "one"},\n {"text": "two"}]'),
         ("a.csv", BOM + b'text,n\r\none,1\r\n"two",2'),
-        ("a.csv.gz", gzip.compress(b"text\none\n\ntwo\n")),
+        ("a.csv.gz", gzip.compress(b"text\none\n\ntwo\n", mtime=0)),
         ("a.tsv", b"n\ttext\n1\tone\n\n2\ttwo\n"),
     ],
 )
