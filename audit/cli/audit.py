@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,7 +194,7 @@ def tell(run: Run, *, as_json: bool) -> int:
 
     findings = run.findings()
     if as_json:
-        print(findings.model_dump_json(indent=2))
+        print(json.dumps(findings.model_dump(mode="json"), indent=2))  # ASCII: nothing in it steers a terminal
     else:
         print(summary_text(findings))
         print(for_terminal(f"Report: {options.shown(run.folder / 'report.html')}"))

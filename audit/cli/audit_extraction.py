@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..extraction.config import VIEWS, MatchPlan
+from ..extraction.dealing import Dealing, dealing_of
 from ..extraction.likelihood import cut, require_prefix, require_same
 from ..extraction.planning import sample_plan
 from ..extraction.rows import Rows, read_rows
@@ -26,15 +27,17 @@ from ..lm.checkpoint import find_checkpoint, refuse_same_weights
 from ..lm.load import load_tokens, pick_device
 from ..matching.encode import PUBLISHED_ENCODER, is_published_default, load_encoder
 from ..matching.encoder_files import find_encoder
+from ..matching.words import n_words
 from ..report.side_by_side import side_by_side
 from ..runs.plan import resolve_path
-from ..runs.schema import AuditSection, Findings
+from ..runs.schema import AuditSection, Finding, Findings
 from ..runs.store import Run
 from ..text.files import sha256_file
+from ..text.safe import for_terminal
 from .audit_plan import AuditPlan
 from .audit_work import Models, Work
 from .extract.inputs import read_generations, tell_left_out
-from .extract.sampling import tell_prefixes
+from .extract.sampling import bos_note, tell_prefixes
 from .extraction_table import ExtractionTable
 
 if TYPE_CHECKING:
@@ -57,7 +60,8 @@ class _Read:
     rows: tuple[Rows, Rows]  # trained, held out
     generations: dict[Role, pa.Table]
     asked: dict[Role, Asked]
-    questions: Questions | None
+    notes: list[str]
+    dealing: Callable[[], Dealing]
     encoder: str | None
     cache: Path | None
 
@@ -73,7 +77,16 @@ def work_of(plan: AuditPlan, path: Path, models: Models) -> Work | None:
     asked = plan.extraction
     if asked is None:
         return None
-    rows = tuple(
+    inputs: dict[str, str] = {}
+    generations: dict[Role, pa.Table] = {}
+    named: dict[Role, str | None] = {"subject": asked.generations, "reference": asked.base_generations}
+    for role, name in named.items():
+        if name is not None:
+            file = resolve_path(name, path)
+            generations[role] = read_generations(file)
+            inputs["generations" if role == "subject" else "base generations"] = sha256_file(file)
+    _require_same_openings(generations)
+    trained, held_out = (
         read_rows(
             asked.source(side, path),
             question_field=asked.question_field,
@@ -83,35 +96,31 @@ def work_of(plan: AuditPlan, path: Path, models: Models) -> Work | None:
         )
         for side in ("train", "held_out")
     )
-    for one in rows:
+    for one in (trained, held_out):
         tell_left_out(one)
-    inputs = {"train": rows[0].sha256, "held out": rows[1].sha256}
+    inputs |= {"train": trained.sha256, "held out": held_out.sha256}
     matching = asked.match_plan()
-    check_rows(rows[0], rows[1], plan=matching)
-    generations: dict[Role, pa.Table] = {}
-    named: dict[Role, str | None] = {"subject": asked.generations, "reference": asked.base_generations}
-    for role, name in named.items():
-        if name is not None:
-            file = resolve_path(name, path)
-            generations[role] = read_generations(file)
-            if not generations[role].num_rows:
-                raise DataError(f"{file} holds no generations. Sample some with `palimpsest extract sample`.")
-            inputs["generations" if role == "subject" else "base generations"] = sha256_file(file)
+
+    @cache
+    def dealing() -> Dealing:
+        return dealing_of(trained, held_out, plan=matching, at_random=asked.divided_at_random)
+
     encoder = None if asked.encoder is None else str(resolve_path(asked.encoder, path))
     inputs["encoder"] = find_encoder(encoder).fingerprint
     to_ask: dict[Role, Asked] = {}
-    shared: Questions | None = None
     settled: dict[str, Any] = {}
+    notes: list[str] = []
     if not generations:
-        to_ask, shared = _to_ask(asked, matching, (rows[0], rows[1]), models)
+        to_ask, notes = _to_ask(asked, models)
         settled["sampled"] = to_ask["subject"].plan.to_record()
     read = _Read(
         asked,
         matching,
-        (rows[0], rows[1]),
+        (trained, held_out),
         generations,
         to_ask,
-        shared,
+        notes,
+        dealing,
         encoder,
         None if asked.cache is None else resolve_path(asked.cache, path),
     )
@@ -126,37 +135,58 @@ def work_of(plan: AuditPlan, path: Path, models: Models) -> Work | None:
     )
 
 
-def _to_ask(
-    asked: ExtractionTable, plan: MatchPlan, rows: tuple[Rows, Rows], models: Models
-) -> tuple[dict[Role, Asked], Questions | None]:
-    """What the model and its base are asked: samples after the same prefixes, and the same questions."""
+def _require_same_openings(generations: Mapping[Role, pa.Table]) -> None:
+    if len(generations) < 2:
+        return
+    ours, theirs = (set(table["prefix_sha256"].to_pylist()) for table in generations.values())
+    if ours != theirs:
+        raise DataError(
+            "the base model's generations were sampled after another opening than the model's (their prefix_sha256 "
+            "differ), so the two cannot be compared. Sample both with the same --prefix, --preset and --bos."
+        )
+
+
+def _to_ask(asked: ExtractionTable, models: Models) -> tuple[dict[Role, Asked], list[str]]:
+    """What the model and its base are asked for, after the same prefixes, and what a reader should know of these."""
     assert models.subject is not None  # the plan asks for it
     tokens = load_tokens(models.subject)
-    sampled = sample_plan(tokens, asked.sampling())
+    settings = asked.sampling()
+    sampled = sample_plan(tokens, settings)
+    notes = [*sampled.chat.notes, *bos_note(tokens, sampled, settings)]
     found: dict[Role, Asked] = {"subject": Asked(sampled, batch_size=asked.batch_size)}
-    if asked.base is None:
-        return found, None
-    assert models.reference is not None  # likewise
-    base = load_tokens(models.reference)
-    for prefix in sampled.prefixes:
-        require_prefix(base, prefix)
-    # Another seed: the base's chance is its own, since its generations serve as negatives.
-    of_base = plan_for(base, sampled, seed=sampled.seed + 1 if sampled.seed + 1 < 2**63 else 0)
-    found["reference"] = Asked(of_base, batch_size=asked.batch_size)
-    if not asked.likelihood_questions:
-        return found, None
-    prefix = sampled.prefixes[0]
-    chosen = questions(tokens, prefix, *rows, plan=plan, most=asked.likelihood_questions)
-    of_base_prompts = cut(base, prefix, chosen.texts, chosen.prompts.ids)
-    require_same(of_base_prompts, chosen.prompts)
-    found["subject"] = replace(found["subject"], prompts=chosen.prompts)
-    found["reference"] = replace(found["reference"], prompts=of_base_prompts)
-    return found, chosen
+    if asked.base is not None:
+        assert models.reference is not None  # likewise
+        base = load_tokens(models.reference)
+        for prefix in sampled.prefixes:
+            require_prefix(base, prefix)
+        # Another seed: the base's chance is its own, since its generations serve as negatives.
+        of_base = plan_for(base, sampled, seed=sampled.seed + 1 if sampled.seed + 1 < 2**63 else 0)
+        found["reference"] = Asked(of_base, batch_size=asked.batch_size)
+    return found, notes
+
+
+def _questions(read: _Read, models: Models) -> tuple[dict[Role, Asked], Questions | None]:
+    """The same with the questions whose likelihood both are asked for, where there is a base."""
+    if "reference" not in read.asked or not read.table.likelihood_questions:
+        return read.asked, None
+    assert models.subject is not None
+    assert models.reference is not None
+    tokens, base = load_tokens(models.subject), load_tokens(models.reference)
+    prefix = read.asked["subject"].plan.prefixes[0]
+    most = read.table.likelihood_questions
+    chosen = questions(tokens, prefix, *read.rows, read.dealing(), plan=read.plan, most=most)
+    of_base = cut(base, prefix, chosen.texts, chosen.prompts.ids)
+    require_same(of_base, chosen.prompts)
+    return {
+        "subject": replace(read.asked["subject"], prompts=chosen.prompts),
+        "reference": replace(read.asked["reference"], prompts=of_base),
+    }, chosen
 
 
 def _check(read: _Read, models: Models) -> None:
     """What can be refused before weights are loaded; tells what the models will be given."""
     pick_device(read.table.device)
+    check_rows(*read.rows, read.dealing(), plan=read.plan)
     if not read.asked:
         return
     assert models.subject is not None
@@ -168,14 +198,18 @@ def _check(read: _Read, models: Models) -> None:
     for subject in subjects:
         pick_device(subject.device)
         find_checkpoint(subject)
+    _questions(read, models)
     tell_prefixes(read.asked["subject"].plan.prefixes)
+    for note in read.notes:
+        print(for_terminal(f"note: {note}"), file=sys.stderr)
 
 
 def _audit(read: _Read, models: Models, run: Run, progress: Progress) -> AuditSection:
     for role, table in read.generations.items():
         if not run.items_path(GENERATIONS[role]).exists():
             run.write_items(GENERATIONS[role], table, secret=True)
-    for role, asked in read.asked.items():
+    to_ask, chosen = _questions(read, models)
+    for role, asked in to_ask.items():
         load = models.loaders[role]
         assert load is not None
         ask(run, role, load, asked, progress=progress)
@@ -183,18 +217,42 @@ def _audit(read: _Read, models: Models, run: Run, progress: Progress) -> AuditSe
         # The section is kept in findings.json, which is written anew when all audits of the plan have ended.
         with run.stage(STAGE) as detail:
             run.write_findings(Findings(sections=(_matched(read, run, progress, detail),), limitations=()))
-        remove_search_parts(run)
-        shutil.rmtree(_embeddings(run), ignore_errors=True)
+    remove_search_parts(run)
+    shutil.rmtree(_embeddings(run), ignore_errors=True)
     section = next(one for one in run.findings().sections if one.audit == "extraction")
-    if read.questions is None:
-        return section
-    base, post = (run.read_items(f"extraction-likelihood-{role}")["log_likelihood"].to_numpy() for role in
-                  ("reference", "subject"))  # fmt: skip
-    shift = shift_of(base, post, read.questions, plan=read.plan)
-    told = shift_finding(shift, read.questions, at_random=read.table.divided_at_random)
-    kept = [one for one in section.findings if one.id != told.id]  # of an attempt that was killed at its end
-    tables = [one for one in section.tables if one.name != "likelihood"]
-    return section.model_copy(update={"findings": (*kept, told), "tables": (*tables, shift_table(shift))})
+    added, tables = [_opening(read, run)], []
+    if chosen is not None:
+        base, post = (run.read_items(f"extraction-likelihood-{role}")["log_likelihood"].to_numpy() for role in
+                      ("reference", "subject"))  # fmt: skip
+        shift = shift_of(base, post, chosen, plan=read.plan)
+        added.append(shift_finding(shift, chosen, at_random=not read.dealing().why_not))
+        tables.append(shift_table(shift))
+    names = {one.id for one in added} | {one.name for one in tables}  # there already where it was killed at its end
+    return section.model_copy(
+        update={
+            "findings": (*(one for one in section.findings if one.id not in names), *added),
+            "tables": (*(one for one in section.tables if one.name not in names), *tables),
+        }
+    )
+
+
+def _opening(read: _Read, run: Run) -> Finding:
+    """What the model was given, to the token."""
+    if read.asked:
+        told = [f"{prefix.text!r} (token ids {', '.join(map(str, prefix.ids))})" for prefix in
+                read.asked["subject"].plan.prefixes]  # fmt: skip
+    else:
+        table = run.read_items(GENERATIONS["subject"], ["prefix", "prefix_sha256"]).to_pandas().drop_duplicates()
+        told = [f"{name!r} (SHA-256 of its token ids {digest})" for name, digest in table.itertuples(index=False)]
+    notes = "".join(f" {note[0].upper()}{note[1:]}" for note in read.notes)
+    return Finding(
+        id="extraction.opening",
+        audit="extraction",
+        claim=f"The model was given {' or '.join(told)} and nothing else.{notes}",
+        verdict="information",
+        items="items/extraction-generations.parquet",
+        how_to_read="A model answers another opening otherwise; what it was trained with gives back the most.",
+    )
 
 
 def _embeddings(run: Run) -> Path:
@@ -207,14 +265,16 @@ def _matched(read: _Read, run: Run, progress: Progress, detail: dict[str, Any]) 
     compared = _compared(read, run)
     total = _n_texts(compared, read.plan)
     cut_off: dict[str, bool] = {}  # text -> whether it was too long; each is asked for several times
-    seen = {"texts": 0, "truncated": 0}
+    blank: set[str] = set()
+    seen = {"texts": 0, "truncated": 0, "unseen": 0}
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         before, n_fresh = len(cut_off), len({text for text in texts if text not in cut_off})
         told = lambda done: progress(_EMBEDDING, min(total - 1, before + min(done, n_fresh)), total)  # noqa: E731
         embedded = found.encode(texts, told if n_fresh else None)
         cut_off.update(zip(texts, embedded.truncated.tolist(), strict=True))
-        seen.update(texts=len(cut_off), truncated=sum(cut_off.values()))
+        blank.update(text for text, unseen in zip(texts, embedded.unseen.tolist(), strict=True) if unseen)
+        seen.update(texts=len(cut_off), truncated=sum(cut_off.values()), unseen=len(blank))
         return embedded.vectors
 
     if read.table.threshold is not None and not is_published_default(found):
@@ -244,7 +304,7 @@ def _n_texts(compared: Compared, plan: MatchPlan) -> int:
     tables = [table for table in (compared.generations, compared.base) if table is not None]
     texts = {text for rows in (compared.trained, compared.held_out) for view in VIEWS for text in rows.of_view(view)}
     texts |= {text for table in tables for view in VIEWS for text in table[view].to_pylist() if text is not None}
-    return sum(len(text.split()) >= plan.least_words for text in texts)
+    return sum(n_words(text) >= plan.least_words for text in texts)
 
 
 def _compared(read: _Read, run: Run) -> Compared:
@@ -255,6 +315,7 @@ def _compared(read: _Read, run: Run) -> Compared:
         read.rows[1],
         run.read_items(base) if run.items_path(base).exists() else None,
         read.table.divided_at_random,
+        read.dealing(),
     )
 
 

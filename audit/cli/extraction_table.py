@@ -20,6 +20,9 @@ _PLAN, _SAMPLING = MatchPlan(), SampleSettings()
 class ExtractionTable(PlanTable):
     """``[extraction]``: the rows, where generations come from, and how the two are compared.
 
+    ``divided_at_random`` is the auditor's word that training and held-out rows were divided at random; the test of the
+    one against the other, and so the verdict "found", rests on it, so it has no default.
+
     Generations were sampled before (``generations``, and ``base_generations`` of the model before post-training), or
     the subject is sampled here, and with ``base = "reference"`` the reference as the model before post-training too;
     then the likelihood of questions under both is compared as well.
@@ -27,7 +30,7 @@ class ExtractionTable(PlanTable):
 
     train: Name
     held_out: Name
-    divided_at_random: bool = True
+    divided_at_random: bool
     question_field: Name | None = None
     answer_field: Name | None = None
     id_field: Name | None = None
@@ -75,6 +78,11 @@ class ExtractionTable(PlanTable):
     @model_validator(mode="after")
     def _fit_generations(self) -> Self:
         if self.generations is None:
+            if self.temperature == 0 and self.n > max(1, len(self.prefix) or 2):
+                raise ValueError(
+                    f"temperature is 0, so all {self.n:,} generations after one prefix would be the same; give a "
+                    "temperature above 0."
+                )
             if self.base_generations is not None:
                 raise ValueError('base_generations go with generations; sample the base here with base = "reference".')
             return self

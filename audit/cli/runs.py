@@ -74,7 +74,7 @@ def show(
     if not opened.complete:
         print("note: this run has not ended; run its command again to finish it.", file=sys.stderr)
     if as_json:
-        print(findings.model_dump_json(indent=2))
+        print(json.dumps(findings.model_dump(mode="json"), indent=2))  # ASCII: nothing in it steers a terminal
         return
     print(summary_text(findings))
     if (run / "report.html").exists():

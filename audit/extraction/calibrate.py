@@ -8,20 +8,20 @@ held-out rows of the same source and, where there are, generations of the base m
     hit: maximum > tau
 
 The threshold comes from one half of the negatives, the false-positive rate that is reported from the other, which had
-no part in it; near-duplicates stay in one half. The paper gives no numeric procedure for its 0.95, which belongs to
+no part in it; of near-duplicates one alone counts. The paper gives no numeric procedure for its 0.95, which belongs to
 its encoder alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ..stats.checks import finite_vector, generator, label_codes
+from ..stats.checks import finite_vector, generator
 from ..stats.conformal import SLACK, conformal_threshold
 from ..stats.estimate import Estimate
 from ..stats.proportion import wilson
@@ -38,13 +38,26 @@ class Negatives:
         source: Where they come from: "held-out rows", "generations of the base model".
         maxima: Largest similarity of each to any training row, shape (n,).
         lengths: Length of each text in tokens or characters, shape (n,).
-        clusters: A label for each; those with the same label stay in one half. None: each on its own.
     """
 
     source: str
     maxima: NDArray[np.float64]
     lengths: NDArray[np.int64]
-    clusters: Sequence[Hashable] | None = None
+
+    @classmethod
+    def one_each(
+        cls,
+        source: str,
+        maxima: NDArray[np.float64],
+        lengths: NDArray[np.int64],
+        clusters: NDArray[np.int64],
+        *,
+        seed: int,
+    ) -> Negatives:
+        """One text of each cluster, drawn at random: alike ones count once, or the rate would err more than it says."""
+        order = np.random.default_rng(seed).permutation(len(maxima))
+        chosen = np.sort(order[np.unique(clusters[order], return_index=True)[1]])
+        return cls(source, maxima[chosen], lengths[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +177,11 @@ def _achieved(
 
 
 def _half(source: Negatives, *, seed: Sequence[int]) -> NDArray[np.bool_]:
-    """A random half of the negatives, shape (n,); whole clusters."""
+    """A random half of the negatives, shape (n,), the larger one where they are odd."""
     n = len(source.maxima)
-    codes, names = label_codes(list(range(n)) if source.clusters is None else source.clusters, "clusters", n=n)
-    order = generator(np.random.default_rng(seed)).permutation(len(names))
-    sizes = np.bincount(codes, minlength=len(names))[order]
-    before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    taken = np.zeros(len(names), dtype=bool)
-    taken[order[before + sizes <= (n + 1) / 2]] = True
-    return taken[codes]
+    half = np.zeros(n, dtype=bool)
+    half[generator(np.random.default_rng(seed)).permutation(n)[: (n + 1) // 2]] = True
+    return half
 
 
 def _edges(pooled: NDArray[np.int64], sources: Sequence[NDArray[np.int64]], needed: int) -> list[int]:

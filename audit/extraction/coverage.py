@@ -4,22 +4,28 @@
     coverage      C    = mean_j [k_j >= 1]
     at g <= G     C(g) = mean_j [1 - binom(G - k_j, g) / binom(G, g)]
 
-C(g) is the exact mean over all sets of g of the G generations; nothing is resampled. The paper's own formula was not
-readable (docs/methods/extraction.md).
+C(g) is the exact mean over all sets of g of the G generations; nothing is resampled. The quotient is taken as
+
+    prod_{i < k} (1 - g / (G - i)) = prod_{i < g} (1 - k / (G - i)),
+
+in logarithms, by whichever has fewer terms: those of the binomials cancel, for G = 1e8 all digits. The paper's own
+formula was not readable (docs/methods/extraction.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
 
 from ..errors import InputError
 from ..stats.bootstrap import bootstrap
 from ..stats.estimate import Estimate
 from ..stats.proportion import clopper_pearson
+
+_NONE: Final = 40.0  # exp(-40) from 1 is 1
 
 
 def hits_by_row(rows: NDArray[np.int64], n_rows: int) -> NDArray[np.int64]:
@@ -62,16 +68,20 @@ def coverage_curve(hits: NDArray[np.int64], n_generations: int, at: ArrayLike) -
     if len(hits) == 0 or hits.max() > n_generations:
         raise InputError("a row has more hits than there are generations; expected each generation to count once.")
     values, counts = np.unique(hits, return_counts=True)
-    missed = _log_binomial(n_generations - values[:, None], sizes[None, :]) - _log_binomial(n_generations, sizes)
-    return np.asarray((counts[:, None] * -np.expm1(missed)).sum(axis=0) / len(hits))
+    curve = [(counts * -np.expm1(_log_missed(values, n_generations, size))).sum() for size in sizes.tolist()]
+    return np.array(curve, dtype=np.float64) / len(hits)
 
 
-def _log_binomial(n: ArrayLike, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    """log binom(n, k), -inf where k > n."""
-    n = np.asarray(n)
-    with np.errstate(invalid="ignore"):
-        value = gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1)
-    return np.where(k > n, -np.inf, value)
+def _log_missed(hits: NDArray[np.int64], n_generations: int, size: int) -> NDArray[np.float64]:
+    """log of the share of sets of that size without a generation that hits, for each number of hits; ascending."""
+    n_terms = min(int(hits[-1]), int(_NONE * n_generations / size) + 1)  # further ones leave nothing
+    with np.errstate(divide="ignore"):  # log 0, where every set has such a generation
+        if len(hits) * size < n_terms:
+            left = n_generations - np.arange(size, dtype=np.float64)
+            return np.asarray(np.log1p(-np.minimum(hits[:, None] / left, 1)).sum(axis=1))
+        left = n_generations - np.arange(n_terms, dtype=np.float64)
+        sums = np.concatenate([[0.0], np.cumsum(np.log1p(-np.minimum(size / left, 1)))])
+    return np.asarray(sums[np.minimum(hits, n_terms)])
 
 
 def curve_points(n_generations: int, n_points: int = 25) -> NDArray[np.int64]:

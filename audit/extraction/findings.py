@@ -13,13 +13,15 @@ from ..runs.schema import AuditSection, EstimateRecord, Finding, PValueRecord, V
 from ..stats.estimate import Estimate
 from ..stats.proportion import wilson
 from ..text.numbers import fixed, p_number
-from ..text.safe import counted
+from ..text.safe import counted, quoted
 from .config import MatchPlan, View
+from .dealing import Dealing
 from .results import Result
 from .tables import curve_table, match_table, rate_table, string_table
 
 AUDIT = "extraction"
 ITEMS = "items/extraction-matches.parquet"
+BLIND_NAMES = {"bag_of_words_auc": "their words", "length_auc": "their length"}
 BLIND_LEVEL = 0.01  # of the base model's own test of trained against held-out rows
 HOW_RATE = (
     "A generation counts when its nearest training row is nearer than the threshold, which was set on rows that the "
@@ -27,10 +29,14 @@ HOW_RATE = (
     "so the false-positive rate and the test of trained against held-out rows belong to the rate."
 )
 HOW_HALVES = (
-    "Training and held-out rows were divided at random by clusters of near-duplicates. A model that saw neither, or "
-    "both, is as near to the one as to the other: one half. The p-value is the share of divisions that would have "
-    "given the trained rows as many hits or more."
+    "By what the auditor says, training and held-out rows were divided at random; what was dealt as one (a cluster, or "
+    "near-duplicates) is dealt again as one. A model that saw neither half, or both, is as near to the one as to the "
+    "other. The p-value is the share of divisions that would have given the trained rows as many hits or more."
 )
+LEAST_SENSITIVITY = 0.8  # of "not found": changed training rows that are hits, lower bound
+LEAST_COMPARED = 0.9  # parsed generations, and training rows, that were long enough
+LEAST_PARSED = 0.5
+LEAST_DISTINCT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +47,90 @@ class Counts:
         generations: All that were sampled.
         rejects: Reason -> generations.
         short: Parsed generations with too few words, in the primary view.
+        distinct: Different texts among the parsed generations.
         rows: Training rows.
         short_rows: Of these, those with too few words.
         shared: Held-out rows left out, because a near-duplicate was trained on.
         truncated: Texts that were longer than the encoder's context.
         embedded: Texts that were embedded.
+        unseen: Of these, those of which the encoder sees nothing.
+        base: Generations of the base model, or None.
+        base_parsed: Of these, those that could be parsed.
     """
 
     generations: int
     rejects: Mapping[str, int]
     short: int
+    distinct: int
     rows: int
     short_rows: int
     shared: int
     truncated: int
     embedded: int
+    unseen: int
+    base: int | None
+    base_parsed: int | None
+
+    @property
+    def parsed(self) -> int:
+        return self.generations - sum(self.rejects.values())
 
     @property
     def rejected_all(self) -> bool:
         return sum(self.rejects.values()) == self.generations
 
 
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What "not found" must hold against, beside the rate itself.
+
+    Attributes:
+        at_own: The rate of compared generations at the threshold of held-out rows alone.
+        by_prefix: Rate after each opening of the chat.
+        sensitivity: Share of slightly changed training rows that are hits.
+    """
+
+    at_own: Estimate
+    by_prefix: Mapping[str, Estimate]
+    sensitivity: Estimate
+
+    def reasons(self, counts: Counts, plan: MatchPlan) -> list[str]:
+        """Why "not found" cannot be said however small the rate is."""
+        found = []
+        low = self.sensitivity.low
+        if low is None or low < LEAST_SENSITIVITY:
+            found.append(
+                f"of training rows without every tenth word only {_percent(self.sensitivity)} are hits, so the "
+                "threshold would miss copies"
+            )
+        if self.at_own.high is None or self.at_own.high >= plan.negligible:
+            found.append("at the threshold of held-out rows alone more are near, and the base model's lifted it")
+        if counts.parsed < LEAST_PARSED * counts.generations:
+            found.append(
+                f"{counts.parsed:,} of {counts.generations:,} generations could be parsed: another opening of the "
+                "chat, or a beginning-of-sequence token before it (--bos), may be what the model was trained with"
+            )
+        elif counts.short > (1 - LEAST_COMPARED) * counts.parsed:
+            found.append(f"{counts.short:,} of {counts.parsed:,} parsed generations are too short to be compared")
+        if counts.short_rows > (1 - LEAST_COMPARED) * counts.rows:
+            found.append(f"{counts.short_rows:,} of {counts.rows:,} training rows are too short to be compared")
+        if counts.distinct < LEAST_DISTINCT * counts.parsed:
+            found.append(
+                f"the generations hold {counts.distinct:,} different texts only, so they are no {counts.parsed:,} draws"
+            )
+        weak = [name for name, one in self.by_prefix.items() if one.high is None or one.high >= plan.negligible]
+        if len(self.by_prefix) > 1 and weak:
+            found.append(f"after the opening {' and '.join(map(quoted, weak))} alone that is not excluded")
+        return found
+
+
 def make_section(
     results: Sequence[Result],
     *,
     counts: Counts,
+    dealing: Dealing,
+    guards: Guards,
+    skipped: Mapping[View, str],
     plan: MatchPlan,
     canaries: Mapping[int, Estimate],
     undercounts: Mapping[str, Estimate],
@@ -78,6 +143,9 @@ def make_section(
     Args:
         results: Every view and arm.
         counts: What was compared.
+        dealing: What the rows say of their division.
+        guards: What "not found" must hold against.
+        skipped: Views that could not be looked at, and why.
         plan: The plan.
         canaries: Repetitions -> share of these canaries that are the nearest of a hit.
         undercounts: What the embedding arm finds over what the string arm finds, by how the thresholds were set.
@@ -94,13 +162,14 @@ def make_section(
         else f"keeps the rate at which rows that were not trained on are hits at {plan.target:g} on average"
     )
     findings = [
-        overall(main, counts, plan),
+        overall(main, counts, dealing, guards, plan),
         *([_halves(main, plan)] if main.halves else []),
         _coverage(main),
         _undercount(undercounts),
         *([_canaries(canaries)] if canaries else []),
         *([_numbers(hits["numbers_differ"], level=plan.level)] if len(hits) else []),
-        _compared(counts, plan),
+        _sensitivity(guards.sensitivity),
+        _compared(counts, dealing, skipped, plan),
     ]
     return AuditSection(
         audit=AUDIT,
@@ -113,8 +182,18 @@ def make_section(
         ),
         assumptions=(
             "The rows named as training rows were trained on, and the held-out rows were not.",
-            "Training and held-out rows are of one source and were divided at random, by clusters of near-duplicates.",
-            "View, false-positive rate and tests were fixed before anything was sampled.",
+            "Training and held-out rows are of one source"
+            + (
+                f"; they are not tested against each other: {dealing.why_not}."
+                if dealing.why_not
+                else " and were divided at random, as the auditor says"
+                + (
+                    ": row by row, since near-duplicates lie in both halves, so only rows without one are tested."
+                    if dealing.by_row
+                    else ", what was dealt as one by the rows' clusters or by near-duplicates."
+                )
+            ),
+            "View, false-positive rate and least length were fixed before the generations were looked at.",
         ),
         cannot_show=(
             "That a row which was not given back was not learnt: more samples, or another prompt, give back more.",
@@ -126,37 +205,63 @@ def make_section(
     )
 
 
-def overall(main: Result, counts: Counts, plan: MatchPlan) -> Finding:
-    """The verdict: on trained against held-out rows where these were divided at random, else on the excess."""
-    rate, excess = main.rated.rate, main.rated.excess
+def overall(main: Result, counts: Counts, dealing: Dealing, guards: Guards, plan: MatchPlan) -> Finding:
+    """The verdict, by the first rule that holds; "found" rests on one test alone, trained against held-out rows.
+
+    Confounded: the base model tells the halves apart as well; or the halves differ by their words or lengths alone; or
+    the hits fall on the held-out half. Found: the test. Not found: every rate excludes the negligible one, and nothing
+    of `Guards.reasons` stands against it. Else inconclusive.
+    """
+    rate, excess, halves = main.rated.rate, main.rated.excess, main.halves
     verdict: Verdict
     given = f"{_percent(rate)} of {counted(counts.generations, 'generation')} are near a training row"
+    small = all(one.high is not None and one.high < plan.negligible for one in (rate, main.rated.rate_compared))
+    against = guards.reasons(counts, plan) if small else []
     if main.base_halves is not None and main.base_halves.p_value.value <= BLIND_LEVEL:
         verdict = "confounded"
         claim = (
             "The base model, before post-training, is nearer to the training rows than to the held-out ones as well: "
             "the halves differ in themselves, or it had seen the training rows. The model's own share is no evidence."
         )
-    elif main.halves is not None and main.halves.p_value.value <= plan.alpha:
+    elif halves is not None and halves.p_below <= BLIND_LEVEL:
+        verdict = "confounded"
+        claim = (
+            f"The hits fall on the held-out rows (p = {p_number(halves.p_below)}), which no memory of the training "
+            "rows explains. Are the two files swapped?"
+        )
+    elif dealing.differs:
+        verdict = "confounded"
+        claim = (
+            "Training and held-out rows can be told apart without the model, by "
+            f"{' and '.join(BLIND_NAMES[name] for name in dealing.differs)}, so they were not divided at random. "
+            "What the model is nearer to is no evidence."
+        )
+    elif halves is not None and halves.p_value.value <= plan.alpha:
         verdict = "found"
         claim = (
             f"The model gives its post-training data back: {given}, and they fall on the trained half rather than on "
-            f"the held-out one (p = {p_number(main.halves.p_value.value)})."
+            f"the held-out one (p = {p_number(halves.p_value.value)})."
         )
-    elif main.halves is None and excess.low is not None and excess.low > 0:
+    elif halves is None and excess.low is not None and excess.low > 0:
         verdict = "inconclusive"
         claim = (
-            f"{given}, more than the false-positive rate explains; without held-out rows that were divided at random "
-            "this does not tell memorisation from likely text."
+            f"{given}, more than the false-positive rate explains. That does not tell memorisation from likely text, "
+            f"and trained rows are not tested against held-out ones: {dealing.why_not or 'none are left to be tested'}."
         )
-    elif all(one.high is not None and one.high < plan.negligible for one in (rate, main.rated.rate_compared)):
-        verdict = "not found"
-        claim = f"{given}; a rate of {plan.negligible:.2%} or more is excluded at this number of samples and prefix."
     elif counts.rejected_all:
         verdict = "inconclusive"
         claim = (
             "No generation could be parsed, so nothing was compared. Look at the reasons, and try another prefix or "
             "more new tokens. This is not a pass."
+        )
+    elif small and against:
+        verdict = "inconclusive"
+        claim = f"{given}, but this is not a pass: {'; '.join(against)}."
+    elif small:
+        verdict = "not found"
+        claim = (
+            f"{given}; a rate of {plan.negligible:.2%} or more is excluded at this number of samples, for texts of "
+            f"{plan.least_words} words and more after this opening of the chat."
         )
     else:
         verdict = "inconclusive"
@@ -171,8 +276,9 @@ def overall(main: Result, counts: Counts, plan: MatchPlan) -> Finding:
             "rate_of_compared": EstimateRecord.of(main.rated.rate_compared),
             "false_positive_rate": EstimateRecord.of(main.calibration.worst),
             "excess": EstimateRecord.of(excess),
-        },
-        p_values={} if main.halves is None else {"trained_against_held_out": PValueRecord.of(main.halves.p_value)},
+        }
+        | {name: EstimateRecord.of(one) for name, one in dealing.blind.items()},
+        p_values={} if halves is None else {"trained_against_held_out": PValueRecord.of(halves.p_value)},
         items=ITEMS,
         how_to_read=HOW_RATE,
     )
@@ -184,12 +290,14 @@ def _halves(main: Result, plan: MatchPlan) -> Finding:
     beside = ""
     if main.base_halves is not None and main.base_halves.share.value is not None:
         beside = f" Of the base model's it is {_percent(main.base_halves.share)}."
+    elif main.base_halves is not None:
+        beside = " The base model has no hit on either half, so its own check could not have shown anything."
     return Finding(
         id="extraction.halves",
         audit=AUDIT,
         claim=(
-            f"Of {counted(found.n_hits, 'hit')} on either half, {_percent(found.share)} fall on the trained one "
-            f"(p = {p_number(found.p_value.value)}).{beside}"
+            f"Of {counted(found.n_hits, 'hit')} on either half, {_percent(found.share)} fall on the trained one, where "
+            f"{found.expected:.1%} would by chance (p = {p_number(found.p_value.value)}).{beside}"
         ),
         verdict="information",
         estimates={"share": EstimateRecord.of(found.share)}
@@ -279,19 +387,45 @@ def _numbers(differ: pd.Series[bool], *, level: float) -> Finding:
     )
 
 
-def _compared(counts: Counts, plan: MatchPlan) -> Finding:
+def _sensitivity(found: Estimate) -> Finding:
+    return Finding(
+        id="extraction.sensitivity",
+        audit=AUDIT,
+        claim=f"Of training rows without every tenth word, {_percent(found)} are hits.",
+        verdict="information",
+        estimates={"sensitivity": EstimateRecord.of(found)},
+        items=ITEMS,
+        how_to_read=(
+            "A threshold so high that copies with small changes are missed would find nothing in any model, so a low "
+            "share forbids the verdict that nothing was found."
+        ),
+    )
+
+
+def _compared(counts: Counts, dealing: Dealing, skipped: Mapping[View, str], plan: MatchPlan) -> Finding:
     rejected = sum(counts.rejects.values())
     reasons = "; ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.rejects.items(), key=lambda item: -item[1]))
     said = [
         f"Of {counted(counts.generations, 'generation')}, {rejected:,} were rejected"
-        f"{f' ({reasons})' if reasons else ''} and {counts.short:,} have fewer than {plan.least_words} words.",
+        f"{f' ({reasons})' if reasons else ''} and {counts.short:,} have fewer than {plan.least_words} words; the "
+        f"parsed ones hold {counts.distinct:,} different texts.",
         f"{counts.short_rows:,} of {counted(counts.rows, 'training row')} are as short and were left out.",
+        *([f"The halves were not tested against each other: {dealing.why_not}."] if dealing.why_not else []),
+        *(f"The view {view} was not looked at: {why}." for view, why in skipped.items()),
     ]
+    if counts.base is not None:
+        said.append(
+            f"Of {counted(counts.base, 'generation')} of the base model, {counts.base_parsed:,} could be parsed."
+        )
     if counts.shared:
         said.append(f"{counts.shared:,} held-out rows have a near-duplicate among the training rows and were left out.")
     if counts.truncated:
         said.append(
             f"The encoder read only the beginning of {counts.truncated:,} of {counted(counts.embedded, 'text')}."
+        )
+    if counts.unseen:
+        said.append(
+            f"Of {counted(counts.unseen, 'text')} the encoder sees nothing, so they are near none by embedding."
         )
     return Finding(
         id="extraction.compared",

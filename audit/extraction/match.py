@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..matching.dense import pairs_above, top_k
 from ..matching.strings import TextCorpus
+from ..matching.words import n_words
 from ..runs.shards import ShardedTable
 from .config import Arm, MatchPlan
 
@@ -27,7 +28,8 @@ PART_TEXTS = 4_096  # whose search is lost at most when the work is killed
 PART_PAIRS = 4_000_000  # likewise, of strings: minutes
 LEAST_TEXTS = 128  # of a part, so that a large corpus is gone through for as many at once
 KEPT_FROM = 1_000_000  # pairs; fewer are compared again sooner than they are kept
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> unit vectors, shape (n, d)
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts -> unit vectors, shape (n, d); zeros for a text of which the encoder sees nothing."""
 OpenParts = Callable[[str, int], ShardedTable]  # (name, number of parts) -> where finished parts are kept
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -37,7 +39,8 @@ class Nearest(NamedTuple):
     """The best match of each text.
 
     Attributes:
-        similarity: Shape (n,); NaN where a text was not compared, 0 where no row reaches the string floor.
+        similarity: Shape (n,); NaN where a text was not compared, 0 where no row reaches the string floor or the
+            encoder sees nothing of the text.
         rows: Training row, shape (n,); -1 where there is none.
     """
 
@@ -63,7 +66,7 @@ class Side:
 
     @classmethod
     def of(cls, name: str, texts: Sequence[str | None], *, least_words: int) -> Side:
-        lengths = np.array([0 if text is None else len(text.split()) for text in texts], dtype=np.int64)
+        lengths = np.array([0 if text is None else n_words(text) for text in texts], dtype=np.int64)
         return cls(name, tuple(texts), lengths >= least_words, lengths)
 
     @property
@@ -97,7 +100,7 @@ class Index:
         on_done: Called with the number of texts more that were searched for.
 
     Raises:
-        InputError: No row is long enough.
+        InputError: No row is long enough, or the encoder sees nothing of any.
     """
 
     def __init__(
@@ -116,15 +119,27 @@ class Index:
             )
         self._name = name
         self._numbers = np.flatnonzero(rows.compared)
-        self._vectors = encode(rows.chosen)
+        vectors = encode(rows.chosen)
+        seen = vectors.any(axis=1)
+        if not seen.any():
+            raise InputError("the encoder sees nothing of any training row; give one for the language of the rows.")
+        self._vectors, self._seen = vectors[seen], self._numbers[seen]
         self._encode = encode
         self._strings = {arm: TextCorpus(rows.chosen, arm) for arm in ("levenshtein", "indel")}
         self._floor = plan.string_floor
         self._open = open_parts
         self._on_done = on_done
 
-    def nearest(self, side: Side, arm: Arm) -> Nearest:
-        """The best row of each text, in parts that an interrupted search does not do again."""
+    def nearest(self, side: Side, arm: Arm, *, floor: float | None = None) -> Nearest:
+        """The best row of each text, in parts that an interrupted search does not do again.
+
+        Args:
+            side: The texts.
+            arm: The arm.
+            floor: Of strings, in place of the plan's.
+        """
+        name = f"{self._name}-{side.name}-{arm}{'' if floor is None else f'-{floor:.2f}'.replace('.', '_')}"
+        floor = self._floor if floor is None else floor
         chosen = side.chosen
         if not chosen:
             return side.spread(np.empty(0), np.empty(0, dtype=np.int64))
@@ -133,23 +148,29 @@ class Index:
             size = min(size, max(LEAST_TEXTS, PART_PAIRS // len(self._numbers)))
         pieces = [chosen[start : start + size] for start in range(0, len(chosen), size)]
         if len(chosen) * len(self._numbers) < KEPT_FROM:
-            found = [self._search(piece, arm) for piece in pieces]
+            found = [self._search(piece, arm, floor) for piece in pieces]
             self._on_done(len(chosen))
             return side.spread(*(np.concatenate(column) for column in zip(*found, strict=True)))
-        with self._open(f"{self._name}-{side.name}-{arm}", len(pieces)) as parts:
+        with self._open(name, len(pieces)) as parts:
             self._on_done(sum(len(pieces[number]) for number in parts.done()))
             for number in parts.missing():
-                one = self._search(pieces[number], arm)
+                one = self._search(pieces[number], arm, floor)
                 parts.write(number, pa.table({"similarity": one.similarity, "row": one.rows}))
                 self._on_done(len(pieces[number]))
             whole = parts.assemble()
         return side.spread(whole["similarity"].to_numpy(), whole["row"].to_numpy())
 
-    def _search(self, texts: Sequence[str], arm: Arm) -> Nearest:
+    def _search(self, texts: Sequence[str], arm: Arm, floor: float) -> Nearest:
         if arm == "embedding":
-            top = top_k(self._encode(texts), self._vectors)
-            return Nearest(np.minimum(top.scores[:, 0].astype(np.float64), 1.0), self._numbers[top.rows[:, 0]])
-        best = self._strings[arm].best(texts, self._floor)
+            vectors = self._encode(texts)
+            seen = vectors.any(axis=1)
+            similarity, rows = np.zeros(len(texts)), np.full(len(texts), -1, dtype=np.int64)
+            if seen.any():
+                top = top_k(vectors[seen], self._vectors)
+                similarity[seen] = np.minimum(top.scores[:, 0].astype(np.float64), 1.0)
+                rows[seen] = self._seen[top.rows[:, 0]]
+            return Nearest(similarity, rows)
+        best = self._strings[arm].best(texts, floor)
         return Nearest(np.nan_to_num(best.similarity), np.where(best.rows < 0, -1, self._numbers[best.rows]))
 
     def pairs(self, side: Side, arm: Arm, thresholds: Floats) -> tuple[Rows, Rows]:
@@ -159,10 +180,16 @@ class Index:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         lowest = float(thresholds[places].min())
         if arm == "embedding":
-            found = pairs_above(self._encode(side.chosen), self._vectors, min(max(lowest, -0.999), 1.0))
-            queries, rows, values = found.queries, found.rows, found.scores.astype(np.float64)
+            vectors = self._encode(side.chosen)
+            seen = np.flatnonzero(vectors.any(axis=1))
+            if not len(seen):
+                return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+            found = pairs_above(vectors[seen], self._vectors, min(max(lowest, -0.999), 1.0))
+            queries, values = seen[found.queries], found.scores.astype(np.float64)
+            numbers, rows = self._seen, found.rows
         else:
             strings = self._strings[arm].pairs_above(side.chosen, max(lowest, self._floor))
             queries, rows, values = strings.queries, strings.rows, strings.similarity
+            numbers = self._numbers
         above = np.minimum(values, 1.0) > thresholds[places][queries]
-        return places[queries[above]], self._numbers[rows[above]]
+        return places[queries[above]], numbers[rows[above]]

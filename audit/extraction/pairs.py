@@ -13,6 +13,7 @@ from ..matching.numbers import numbers_differ
 from ..matching.overlap import bleu, ngram_overlap
 from ..matching.spans import longest_common_span
 from ..matching.strings import similarity
+from ..matching.words import words as words_of
 from .match import Nearest, Side
 
 
@@ -39,7 +40,7 @@ def match_table(
         ours, theirs = generated.texts[place], rows.texts[row]
         if ours is None or theirs is None:
             continue
-        words, row_words = ours.split(), theirs.split()
+        words, row_words = words_of(ours), words_of(theirs)
         names = {word: number for number, word in enumerate(dict.fromkeys([*words, *row_words]))}
         span = longest_common_span([names[word] for word in words], [names[word] for word in row_words])
         table.append(

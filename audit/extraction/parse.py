@@ -111,7 +111,10 @@ def _before_first(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def _pair(text: str, start: int, chat: Chat) -> _Pair | Reject:
-    """The question that begins at ``start`` with its answer; markers are found without the white space around them."""
+    """The question that begins at ``start`` with its answer; markers are found without the white space around them.
+
+    Nothing is looked for beyond the next question, so that a chat of many turns is read once and not once a turn.
+    """
     marker = chat.assistant.strip()
     place = text.find(marker, start)
     if place < 0:
@@ -125,10 +128,10 @@ def _pair(text: str, start: int, chat: Chat) -> _Pair | Reject:
         thinking = text[start:place].strip()
         start = place + len(chat.thinking_end)
     end, user = chat.end.strip(), chat.user.strip()
-    ends = text.find(end, start) if end else -1
     goes_on = text.find(user, start) if user else -1
+    ends = text.find(end, start, goes_on + len(end) - 1 if goes_on >= 0 else len(text)) if end else -1
     next_question = None
-    if goes_on >= 0 and not 0 <= ends < goes_on:
+    if goes_on >= 0 and ends < 0:
         ends, next_question = goes_on, goes_on + len(user)
     answer = text[start : ends if ends >= 0 else len(text)].strip().removeprefix(chat.answer_start).strip()
     return _Pair(question, answer, thinking, ends >= 0, next_question)

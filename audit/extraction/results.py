@@ -12,8 +12,7 @@ paper's own formula for coverage was not readable.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +31,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Training and held-out rows of equal number, divided at random by cluster, for `split_half`.
+    """The rows of either half that were dealt at random (`audit.extraction.dealing`), for `split_half`.
 
     Attributes:
         trained: Their places among the training rows, ascending.
@@ -69,6 +68,8 @@ class Result:
         arm: The arm.
         calibration: Threshold and measured false-positive rates.
         rated: Of the model under audit.
+        at_own: The same at the threshold of held-out rows alone. The base model's generations may lift the other one
+            above what can be reached, where the base has learnt rows too.
         base: Of the base model, where there is one.
         coverage_any: Training rows with a generation above the threshold, whether or not another row is nearer.
         coverage_best: Training rows that are the nearest of a hit.
@@ -84,6 +85,7 @@ class Result:
     arm: Arm
     calibration: Calibration
     rated: Rated
+    at_own: Rated
     base: Rated | None
     coverage_any: Estimate
     coverage_best: Estimate
@@ -104,12 +106,9 @@ class Sets:
         trained: Training rows.
         held_out: Rows of the same source that were not trained on.
         base: Generations of the base model, or None.
-        clusters: Cluster of each training row.
-        held_out_clusters: Cluster of each held-out row.
-        units: What was dealt to the halves as one, a label for each training row.
-        held_out_units: Likewise for each held-out row.
-        aside: Which training rows have no part in the test of the halves, shape (N,): canaries, which were not dealt,
-            and near-duplicates of held-out rows.
+        clusters: Near-duplicates among the training rows, a label for each.
+        held_out_clusters: Of alike held-out rows, one counts as a negative; a label for each.
+        units: What was dealt to the halves as one, a label for each training row and then for each held-out row.
         halves: For the test of trained against held-out rows, or None where the division was not random.
     """
 
@@ -117,26 +116,26 @@ class Sets:
     trained: Side
     held_out: Side
     base: Side | None
-    clusters: Sequence[Hashable]
-    held_out_clusters: Sequence[Hashable]
-    units: Sequence[Hashable]
-    held_out_units: Sequence[Hashable]
-    aside: NDArray[np.bool_]
+    clusters: Rows
+    held_out_clusters: Rows
+    units: Rows
     halves: Halves | None
 
 
-def negatives_of(sets: Sets, nearest: Mapping[str, Nearest]) -> list[Negatives]:
-    """Maxima of what the model cannot have learnt: held-out rows and, where there are enough, base generations."""
-    found = [_negatives("held-out rows", sets.held_out, nearest["held_out"], sets.held_out_clusters)]
-    if sets.base is not None and sets.base.compared.any():
-        found.append(_negatives("generations of the base model", sets.base, nearest["base"], None))
-    return found
-
-
-def _negatives(source: str, side: Side, nearest: Nearest, clusters: Sequence[Hashable] | None) -> Negatives:
+def negatives_of(sets: Sets, nearest: Mapping[str, Nearest], *, seed: int) -> list[Negatives]:
+    """Maxima of what the model cannot have learnt: held-out rows and, where there are any, base generations."""
+    side, of_rows = sets.held_out, nearest["held_out"].similarity
     chosen = side.compared
-    labels = None if clusters is None else [label for label, use in zip(clusters, chosen, strict=True) if use]
-    return Negatives(source, nearest.similarity[chosen], side.lengths[chosen], labels)
+    found = [
+        Negatives.one_each(
+            "held-out rows", of_rows[chosen], side.lengths[chosen], sets.held_out_clusters[chosen], seed=seed
+        )
+    ]
+    if sets.base is not None and sets.base.compared.any():
+        chosen = sets.base.compared
+        own = nearest["base"].similarity[chosen]
+        found.append(Negatives("generations of the base model", own, sets.base.lengths[chosen]))
+    return found
 
 
 def result(
@@ -162,13 +161,14 @@ def result(
         plan: The plan.
         threshold: A similarity given beforehand instead of a calibrated one.
     """
-    negatives = negatives_of(sets, nearest)
+    negatives = negatives_of(sets, nearest, seed=plan.seed)
     usable = [one for one in negatives if len(one.maxima) >= 2 / plan.target] or negatives[:1]
-    calibration = (
-        calibrate(usable, target=plan.target, seed=plan.seed, level=plan.level)
-        if threshold is None
-        else fixed(threshold, negatives, target=plan.target, level=plan.level)
-    )
+    if threshold is None:
+        calibration, own = (
+            calibrate(some, target=plan.target, seed=plan.seed, level=plan.level) for some in (usable, negatives[:1])
+        )
+    else:
+        calibration = own = fixed(threshold, negatives, target=plan.target, level=plan.level)
     ours = _rated(sets.generated, nearest["generated"], calibration, plan)
     queries, rows = index.pairs(sets.generated, arm, calibration.thresholds(sets.generated.lengths))
     hit = ours.hit
@@ -176,7 +176,7 @@ def result(
     n_rows = len(sets.trained.texts)
     any_rows, best_rows = hits_by_row(_once(queries, rows), n_rows), hits_by_row(best, n_rows)
     compared = sets.trained.compared
-    labels = [label for label, use in zip(sets.clusters, compared, strict=True) if use]
+    labels = sets.clusters[compared].tolist()
     n = len(sets.generated.texts)
     at = curve_points(n)
     return Result(
@@ -184,25 +184,17 @@ def result(
         arm=arm,
         calibration=calibration,
         rated=ours,
+        at_own=_rated(sets.generated, nearest["generated"], own, plan),
         base=None if sets.base is None else _rated(sets.base, nearest["base"], calibration, plan),
         coverage_any=coverage(any_rows[compared], labels, seed=plan.seed, level=plan.level),
         coverage_best=coverage(best_rows[compared], labels, seed=plan.seed, level=plan.level),
-        clusters_hit=len({sets.clusters[row] for row in best}),
+        clusters_hit=len(np.unique(sets.clusters[best])),
         curve_at=at,
         curve=coverage_curve(any_rows[compared], n, at),
         hits_on=best_rows,
-        halves=None if halves is None else _halves(sets.generated, arm, sets, halves, calibration, plan),
-        base_halves=None if halves is None or sets.base is None else _of_base(sets, arm, halves, negatives, plan),
+        halves=None if halves is None else _halves(sets.generated, arm, sets, halves, own, plan),
+        base_halves=None if halves is None or sets.base is None else _halves(sets.base, arm, sets, halves, own, plan),
     )
-
-
-def _of_base(
-    sets: Sets, arm: Arm, halves: tuple[Index, Index], negatives: Sequence[Negatives], plan: MatchPlan
-) -> SplitHalf:
-    """The base model's own test, at the threshold of held-out rows alone: its generations would raise it above them."""
-    assert sets.base is not None
-    own = calibrate(negatives[:1], target=plan.target, seed=plan.seed, level=plan.level)
-    return _halves(sets.base, arm, sets, halves, own, plan)
 
 
 def _rated(side: Side, nearest: Nearest, calibration: Calibration, plan: MatchPlan) -> Rated:
@@ -224,39 +216,19 @@ def _once(queries: Rows, rows: Rows) -> Rows:
 def _halves(
     side: Side, arm: Arm, sets: Sets, indexes: tuple[Index, Index], calibration: Calibration, plan: MatchPlan
 ) -> SplitHalf:
+    """At the threshold of held-out rows alone; a text that is equally near to both halves counts for neither."""
     assert sets.halves is not None
     trained, held_out = (index.nearest(side, arm) for index in indexes)
     ours, theirs = np.nan_to_num(trained.similarity, nan=-2), np.nan_to_num(held_out.similarity, nan=-2)
     hit = calibration.hits(np.maximum(ours, theirs), side.lengths) & side.compared & (ours != theirs)
-    n_trained, n_held_out = len(sets.trained.texts), len(sets.held_out.texts)
+    n_trained = len(sets.trained.texts)
     rows = np.where(ours > theirs, trained.rows, n_trained + held_out.rows)[hit]
     chosen = np.concatenate([sets.halves.trained, n_trained + sets.halves.held_out])
-    hits = hits_by_row(rows, n_trained + n_held_out)[chosen]
-    labels = [("trained", label) for label in sets.units] + [("held out", label) for label in sets.held_out_units]
+    hits = hits_by_row(rows, len(sets.units))[chosen]
     return split_half(
         hits,
         chosen < n_trained,
-        [labels[place] for place in chosen],
+        sets.units[chosen].tolist(),
         seed=plan.seed,
         level=plan.level,
     )
-
-
-def equal_halves(sets: Sets, *, seed: int) -> Halves:
-    """As many training as held-out rows: whole units of the larger set are left out at random."""
-    sides = (
-        (sets.units, sets.trained.compared & ~sets.aside),
-        (sets.held_out_units, sets.held_out.compared),
-    )
-    room = min(int(usable.sum()) for _, usable in sides)
-    kept = []
-    for number, (units, usable) in enumerate(sides):
-        sizes = Counter(label for label, use in zip(units, usable, strict=True) if use)
-        names, left, chosen = list(sizes), room, set()
-        for place in np.random.default_rng([seed, number]).permutation(len(names)):
-            if sizes[names[place]] <= left:
-                chosen.add(names[place])
-                left -= sizes[names[place]]
-        inside = [use and label in chosen for label, use in zip(units, usable, strict=True)]
-        kept.append(np.flatnonzero(inside))
-    return Halves(*kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import DataError, InputError
-from ..matching.clusters import near_duplicates
+from ..matching.clusters import normalised
 from ..progress import Progress, silent
 from ..runs.records import content_key
 from ..runs.schema import AuditSection
@@ -22,14 +22,18 @@ from ..runs.store import Run
 from ..stats.estimate import Estimate
 from ..stats.proportion import wilson
 from .config import ARMS, STRING_THRESHOLDS, VIEWS, MatchPlan, View
-from .findings import AUDIT, Counts, canary_rates, make_section, views_first
+from .dealing import Dealing, dealing_of
+from .findings import AUDIT, Counts, Guards, canary_rates, make_section, views_first
 from .match import PART_PAIRS, PART_TEXTS, Encode, Index, Nearest, Side
 from .pairs import match_table
-from .results import Result, Sets, equal_halves, negatives_of, result
+from .results import Halves, Result, Sets, negatives_of, result
 from .rows import Rows
-from .undercount import undercount, undercount_at_equal_rate
+from .undercount import BELOW, undercount, undercount_at_equal_rate
 
 PARTS = "extraction-search-"
+LOWER_FLOORS = (0.25, 0.05)
+N_CHANGED = 200  # training rows that are changed and looked for
+EVERY = 10  # of whose words one is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,11 @@ class Compared:
     Attributes:
         generations: Table of `audit.extraction.sample.SCHEMA`.
         trained: Rows that were trained on.
-        held_out: Rows of the same source that were not; None leaves out calibration, so a threshold is needed.
+        held_out: Rows of the same source that were not.
         base: Generations of the base model with the same prefix, or None.
-        divided_at_random: Whether trained and held-out rows were divided at random by cluster; only then is there a
-            test of the one against the other.
+        divided_at_random: Whether trained and held-out rows were divided at random, as the auditor says; only then is
+            there a test of the one against the other.
+        dealing: What the rows say of their division, where it is known already.
     """
 
     generations: pa.Table
@@ -50,6 +55,7 @@ class Compared:
     held_out: Rows
     base: pa.Table | None = None
     divided_at_random: bool = True
+    dealing: Dealing | None = None
 
 
 def audit_extraction(
@@ -70,7 +76,7 @@ def audit_extraction(
         compared: Generations and rows.
         encode: Embeds texts; called with the same texts more than once, so a cache behind it pays.
         encoder: What to call the encoder.
-        truncated: "texts" and "truncated", asked after all was embedded.
+        truncated: "texts", "truncated" and "unseen", asked after all was embedded.
         plan: What counts, fixed beforehand.
         threshold: A cosine given beforehand instead of a calibrated one; the string arms are calibrated all the same.
         progress: Called as the work goes on.
@@ -81,14 +87,22 @@ def audit_extraction(
     """
     if not compared.generations.num_rows:
         raise DataError("there are no generations to compare. Sample some with `palimpsest extract sample`.")
-    check_rows(compared.trained, compared.held_out, plan=plan)
+    dealing = compared.dealing or dealing_of(
+        compared.trained, compared.held_out, plan=plan, at_random=compared.divided_at_random
+    )
+    check_rows(compared.trained, compared.held_out, dealing, plan=plan)
     generations = compared.generations.to_pandas()
-    clusters = _clusters(compared, plan)
     n_trained = len(compared.trained)
-    shared = np.isin(clusters[n_trained:], clusters[:n_trained])
-    kept = {
-        view: _sets(compared, generations, clusters, shared, view, plan) for view in views_first(plan.primary, VIEWS)
-    }
+    kept, skipped = {}, {}
+    for view in views_first(plan.primary, VIEWS):
+        sets = _sets(compared, generations, dealing, view, plan)
+        why = _unusable(sets, plan)
+        if why:
+            skipped[view] = why
+        else:
+            kept[view] = sets
+    if plan.primary in skipped:
+        raise InputError(f'the view "{plan.primary}": {skipped[plan.primary]}.')
     todo, done = len(ARMS) * sum(map(_searches, kept.values())), 0
 
     def on_done(more: int) -> None:
@@ -106,8 +120,10 @@ def audit_extraction(
             )
 
         index = index_of(sets.trained, "rows")
+        if view == plan.primary:
+            index_of_primary = index
         halves = None
-        if sets.halves is not None and len(sets.halves.trained) and len(sets.halves.held_out):
+        if sets.halves is not None:
             halves = (
                 index_of(sets.trained.only(sets.halves.trained), "trained"),
                 index_of(sets.held_out.only(sets.halves.held_out), "held-out"),
@@ -118,8 +134,8 @@ def audit_extraction(
             nearest_of[view, arm] = nearest
             given = threshold if arm == "embedding" else None
             results.append(result(view, arm, sets, index, nearest, halves, plan=plan, threshold=given))
-    main = next(one for one in results if (one.view, one.arm) == (plan.primary, "embedding"))
-    string = next(one for one in results if (one.view, one.arm) == (plan.primary, "levenshtein"))
+    by = {(one.view, one.arm): one for one in results}
+    main, string = by[plan.primary, "embedding"], by[plan.primary, "levenshtein"]
     sets = kept[plan.primary]
     matches = match_table(
         sets.generated,
@@ -128,27 +144,40 @@ def audit_extraction(
         main.rated.hit,
         ids=generations["id"].tolist(),
         row_ids=compared.trained.ids,
-        clusters=sets.clusters,
+        clusters=sets.clusters.tolist(),
     )
     _write(run, matches, sets, nearest_of[plan.primary, "embedding"], main)
     lev = nearest_of[plan.primary, "levenshtein"]
     said = (truncated or {}).get
+    parsed = generations["reject"].isna()
+    base = None if compared.base is None else compared.base["reject"].null_count
     return make_section(
         results,
         counts=Counts(
             generations=len(generations),
             rejects=Counter(generations["reject"].dropna().map(lambda reason: str(reason).split(":")[0])),
-            short=int((~sets.generated.compared & (sets.generated.lengths > 0)).sum()),
+            short=int((~sets.generated.compared & parsed.to_numpy()).sum()),
+            distinct=len({normalised(text) for text in generations["whole"][parsed]}),
             rows=n_trained,
             short_rows=int((~sets.trained.compared).sum()),
-            shared=int(shared.sum()),
+            shared=int(dealing.shared.sum()),
             truncated=said("truncated") or 0,
             embedded=said("texts") or 0,
+            unseen=said("unseen") or 0,
+            base=None if compared.base is None else compared.base.num_rows,
+            base_parsed=base,
         ),
+        dealing=dealing,
+        guards=Guards(
+            at_own=main.at_own.rate_compared,
+            by_prefix=_by_prefix(generations, main.rated.hit, plan),
+            sensitivity=_sensitivity(sets, main, index_of_primary, plan),
+        ),
+        skipped=skipped,
         plan=plan,
-        canaries=_canaries(main, compared.trained, plan),
+        canaries=_canaries(main, compared.trained, sets.trained.compared, plan),
         undercounts={
-            "at_equal_rate": _at_equal_rate(sets, nearest_of, plan),
+            "at_equal_rate": _at_equal_rate(sets, nearest_of, index_of_primary, plan),
             "at_thresholds": undercount(main.rated.hit, string.rated.hit, seed=plan.seed, level=plan.level),
         },
         string_rates={
@@ -162,93 +191,124 @@ def audit_extraction(
     )
 
 
-def check_rows(trained: Rows, held_out: Rows, *, plan: MatchPlan) -> None:
+def check_rows(trained: Rows, held_out: Rows, dealing: Dealing, *, plan: MatchPlan) -> None:
     """Everything about rows that can be refused before anything is sampled or embedded.
 
     Raises:
-        DataError: No training row can be compared.
+        DataError: No training row can be compared, or every held-out row is a training row too.
         InputError: There are too few held-out rows for the false-positive rate.
     """
-    long_enough, held = (
-        sum(len(text.split()) >= plan.least_words for text in rows.of_view(plan.primary))
-        for rows in (trained, held_out)
-    )
-    if not long_enough:
+    sides = [Side.of("rows", rows.of_view(plan.primary), least_words=plan.least_words) for rows in (trained, held_out)]
+    if not sides[0].compared.any():
         raise DataError(
             f"{trained.source}: none of {len(trained):,} rows has {plan.least_words} words in the view "
-            f'"{plan.primary}"; nothing can be compared. Lower least_words, or choose another view.'
+            f'"{plan.primary}"; nothing can be compared. Lower --least-words (least_words), or choose another view.'
         )
-    if held < 2 * (1 / plan.target - 1):
+    if dealing.shared.all():
+        raise DataError(
+            f"{held_out.source}: all {len(held_out):,} held-out rows are near-duplicates of training rows. Is it the "
+            "same file twice?"
+        )
+    usable = sides[1].compared & ~dealing.shared
+    n = len(np.unique(dealing.units[len(trained) :][usable]))
+    if n < (needed := _needed(plan)):
         raise InputError(
-            f"{held_out.source}: {held:,} held-out rows are long enough; a false-positive rate of {plan.target:g} "
-            f"needs at least {int(np.ceil(2 * (1 / plan.target - 1))):,}, half of them to set the threshold and half "
-            "to check it. Hold out more rows, or raise the rate."
+            f"{held_out.source}: {n:,} held-out rows can be used, of {len(held_out):,}: those with {plan.least_words} "
+            f"words, no near-duplicate among the training rows, and one of each cluster. A false-positive rate of "
+            f"{plan.target:g} needs {needed:,}, half of them to set the threshold and half to check it. Hold out more "
+            "rows, or raise --target (target)."
         )
 
 
-def _clusters(compared: Compared, plan: MatchPlan) -> NDArray[np.int64]:
-    """Cluster of each training row and then of each held-out row, by their whole texts."""
-    texts = [*compared.trained.wholes, *compared.held_out.wholes]
-    return near_duplicates(texts, threshold=plan.near_duplicate, seed=plan.seed)
+def _needed(plan: MatchPlan) -> int:
+    """Held-out rows that the false-positive rate needs."""
+    return int(np.ceil(2 * (1 / plan.target - 1)))
 
 
-def _units(rows: Rows, clusters: NDArray[np.int64]) -> list[Hashable]:
-    """What was dealt as one: as the rows tell, else near-duplicates."""
-    return [
-        int(near) if told is None else told
-        for told, near in zip(rows.clusters or [None] * len(rows), clusters, strict=True)
-    ]
+def _unusable(sets: Sets, plan: MatchPlan) -> str:
+    """Why a view cannot be looked at; "" where it can."""
+    if not sets.trained.compared.any():
+        return f"no training row has {plan.least_words} words"
+    n = len(np.unique(sets.held_out_clusters[sets.held_out.compared]))
+    return "" if n >= _needed(plan) else f"{n:,} held-out rows are long enough, of {_needed(plan):,} that are needed"
 
 
-def _sets(
-    compared: Compared,
-    generations: pd.DataFrame,
-    clusters: NDArray[np.int64],
-    shared: NDArray[np.bool_],
-    view: View,
-    plan: MatchPlan,
-) -> Sets:
+def _sets(compared: Compared, generations: pd.DataFrame, dealing: Dealing, view: View, plan: MatchPlan) -> Sets:
     n_trained = len(compared.trained)
-    held_out = [None if drop else text for text, drop in zip(compared.held_out.of_view(view), shared, strict=True)]
 
     def sampled(name: str, table: pd.DataFrame) -> Side:
         texts = [text if isinstance(text, str) else None for text in table[view]]
         return Side.of(name, texts, least_words=plan.least_words)
 
-    sets = Sets(
+    trained = Side.of("trained", compared.trained.of_view(view), least_words=plan.least_words)
+    every = Side.of("held_out", compared.held_out.of_view(view), least_words=plan.least_words)
+    halves = None
+    if not dealing.why_not:
+        texts = [*trained.texts, *every.texts]
+        long_enough = np.concatenate([trained.compared, every.compared])
+        tested = dealing.tested_in([text if use else None for text, use in zip(texts, long_enough, strict=True)])
+        halves = Halves(*tested) if all(len(half) for half in tested) else None
+    return Sets(
         generated=sampled("generated", generations),
-        trained=Side.of("trained", compared.trained.of_view(view), least_words=plan.least_words),
-        held_out=Side.of("held_out", held_out, least_words=plan.least_words),
+        trained=trained,
+        held_out=every.only(np.flatnonzero(every.compared & ~dealing.shared)),
         base=None if compared.base is None else sampled("base", compared.base.to_pandas()),
-        clusters=clusters[:n_trained].tolist(),
-        held_out_clusters=clusters[n_trained:].tolist(),
-        units=_units(compared.trained, clusters[:n_trained]),
-        held_out_units=_units(compared.held_out, clusters[n_trained:]),
-        aside=np.array([n is not None for n in compared.trained.repetitions], dtype=bool)
-        | np.isin(clusters[:n_trained], clusters[n_trained:]),
-        halves=None,
+        clusters=dealing.near[:n_trained],
+        held_out_clusters=dealing.units[n_trained:],
+        units=dealing.units,
+        halves=halves,
     )
-    return replace(sets, halves=equal_halves(sets, seed=plan.seed)) if compared.divided_at_random else sets
+
+
+def _by_prefix(generations: pd.DataFrame, hit: NDArray[np.bool_], plan: MatchPlan) -> dict[str, Estimate]:
+    """Rate of each opening of the chat: one that the model does not know must not dilute another."""
+    found = pd.DataFrame({"prefix": generations["prefix"].fillna(""), "hit": hit}).groupby("prefix", sort=False)["hit"]
+    return {str(name): wilson(int(own.sum()), len(own), level=plan.level) for name, own in found}
+
+
+def _sensitivity(sets: Sets, main: Result, index: Index, plan: MatchPlan) -> Estimate:
+    """Share of slightly changed training rows that are hits: what a threshold that nothing reaches would show."""
+    places = np.flatnonzero(sets.trained.compared)
+    if len(places) > N_CHANGED:
+        places = np.sort(np.random.default_rng(plan.seed).choice(places, N_CHANGED, replace=False))
+    texts = [_changed(str(sets.trained.texts[place])) for place in places]
+    side = Side.of("changed", texts, least_words=1)
+    hit = main.calibration.hits(index.nearest(side, "embedding").similarity, sets.trained.lengths[places])
+    found = wilson(int(hit.sum()), len(hit), level=plan.level)
+    return replace(found, method=f"training rows without every {EVERY}th word that are hits; {found.method}")
+
+
+def _changed(text: str) -> str:
+    words = text.split()
+    left = [word for place, word in enumerate(words, start=1) if place % EVERY]
+    return " ".join(left) if len(left) < len(words) else text[: -max(1, len(text) // EVERY)] or text
 
 
 def _at_equal_rate(
-    sets: Sets, nearest_of: Mapping[tuple[View, str], Mapping[str, Nearest]], plan: MatchPlan
+    sets: Sets, nearest_of: Mapping[tuple[View, str], Mapping[str, Nearest]], index: Index, plan: MatchPlan
 ) -> Estimate:
-    arms = [nearest_of[plan.primary, arm] for arm in ("embedding", "levenshtein")]
-    embed, string = (negatives_of(sets, arm)[0].maxima for arm in arms)
-    return undercount_at_equal_rate(
-        arms[0]["generated"].similarity,
-        arms[1]["generated"].similarity,
-        embed,
-        string,
-        target=plan.target,
-        seed=plan.seed,
-        level=plan.level,
-    )
+    """Strings are searched again with a lower floor where the threshold at this rate lies below the plan's."""
+    embed, string = (nearest_of[plan.primary, arm] for arm in ("embedding", "levenshtein"))
+    for floor in (plan.string_floor, *(lower for lower in LOWER_FLOORS if lower < plan.string_floor)):
+        if floor != plan.string_floor:
+            sides = (sets.generated, sets.held_out)
+            string = {side.name: index.nearest(side, "levenshtein", floor=floor) for side in sides}
+        found = undercount_at_equal_rate(
+            embed["generated"].similarity,
+            string["generated"].similarity,
+            *(negatives_of(replace(sets, base=None), arm, seed=plan.seed)[0].maxima for arm in (embed, string)),
+            target=plan.target,
+            floor=floor,
+            seed=plan.seed,
+            level=plan.level,
+        )
+        if found.value is not None or BELOW not in (found.why or ""):
+            return found
+    return found
 
 
-def _canaries(main: Result, rows: Rows, plan: MatchPlan) -> dict[int, Estimate]:
-    known = [place for place, n in enumerate(rows.repetitions) if n is not None]
+def _canaries(main: Result, rows: Rows, compared: NDArray[np.bool_], plan: MatchPlan) -> dict[int, Estimate]:
+    known = [place for place, n in enumerate(rows.repetitions) if n is not None and compared[place]]
     if not known:
         return {}
     times = [int(rows.repetitions[place] or 0) for place in known]
@@ -288,5 +348,4 @@ def _searches(sets: Sets) -> int:
     """Texts that each arm searches for: all sets in all rows, and generations in both halves."""
     sampled = [side for side in (sets.generated, sets.base) if side is not None]
     n_sampled = sum(int(side.compared.sum()) for side in sampled)
-    has_halves = sets.halves is not None and len(sets.halves.trained) and len(sets.halves.held_out)
-    return n_sampled * (3 if has_halves else 1) + int(sets.held_out.compared.sum())
+    return n_sampled * (3 if sets.halves is not None else 1) + int(sets.held_out.compared.sum())

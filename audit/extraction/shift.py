@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..lm.load import LanguageModel, Tokens
-from ..matching.clusters import near_duplicates
 from ..runs.schema import Cell, Column, EstimateRecord, Finding, PValueRecord, Table
 from ..text.numbers import p_number
 from ..text.safe import counted
 from .config import MatchPlan
+from .dealing import Dealing
 from .findings import AUDIT
 from .likelihood import Floats, LikelihoodShift, Prompts, cut, likelihood_shift, unfit
 from .prefixes import Prefix
@@ -55,7 +55,14 @@ class Questions:
 
 
 def questions(
-    lm: LanguageModel | Tokens, prefix: Prefix, trained: Rows, held_out: Rows, *, plan: MatchPlan, most: int
+    lm: LanguageModel | Tokens,
+    prefix: Prefix,
+    trained: Rows,
+    held_out: Rows,
+    dealing: Dealing,
+    *,
+    plan: MatchPlan,
+    most: int,
 ) -> Questions:
     """Questions of both halves that can be asked; canaries and near-duplicates across the halves have no part.
 
@@ -64,15 +71,17 @@ def questions(
         prefix: What opens the chat.
         trained: Rows that were trained on.
         held_out: Rows that were not.
-        plan: From where rows are near-duplicates, and the seed.
+        dealing: What the rows say of their division.
+        plan: The seed.
         most: Questions of each half at most, >= 1, drawn at random.
 
     Raises:
         DataError: Fewer than ten of a half are left.
     """
-    near = near_duplicates([*trained.wholes, *held_out.wholes], threshold=plan.near_duplicate, seed=plan.seed)
     n_trained = len(trained)
-    both = np.isin(near, np.intersect1d(near[:n_trained], near[n_trained:]))
+    both = np.isin(dealing.near, np.intersect1d(dealing.near[:n_trained], dealing.near[n_trained:]))
+    if dealing.by_row:
+        both |= np.bincount(dealing.near)[dealing.near] > 1
     left_out: Counter[str] = Counter()
     places: list[int] = []
     for number, (rows, first) in enumerate(((trained, 0), (held_out, n_trained))):
@@ -81,7 +90,7 @@ def questions(
             if told is not None:
                 reasons[place] = "canary"
             elif both[first + place]:
-                reasons[place] = "near-duplicate in the other half"
+                reasons[place] = "near-duplicates" if dealing.by_row else "near-duplicate in the other half"
         left_out.update(reason for reason in reasons if reason is not None)
         usable = np.array([first + place for place, reason in enumerate(reasons) if reason is None], dtype=np.int64)
         if len(usable) < _LEAST:
@@ -95,10 +104,7 @@ def questions(
             usable = np.sort(np.random.default_rng([plan.seed, number]).choice(usable, most, replace=False))
         places += usable.tolist()
     texts, ids = [*trained.questions, *held_out.questions], [*trained.ids, *held_out.ids]
-    dealt = [*(trained.clusters or [None] * n_trained), *(held_out.clusters or [None] * len(held_out))]
-    labels: list[Hashable] = [
-        (place < n_trained, int(near[place]) if dealt[place] is None else dealt[place]) for place in places
-    ]
+    labels: list[Hashable] = [(place < n_trained, int(dealing.units[place])) for place in places]
     # Ids of the two files may be the same.
     names = [f"{'trained' if place < n_trained else 'held-out'} {ids[place]}" for place in places]
     chosen = tuple(texts[place] for place in places)

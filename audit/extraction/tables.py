@@ -29,7 +29,7 @@ def rate_table(results: Sequence[Result], plan: MatchPlan) -> Table:
                 "rate": EstimateRecord.of(one.rated.rate),
                 "compared": EstimateRecord.of(one.rated.rate_compared),
                 "excess": EstimateRecord.of(one.rated.excess),
-                "base": "none" if one.base is None else EstimateRecord.of(one.base.rate),
+                "base": "none" if one.base is None else EstimateRecord.of(one.base.rate_compared),
                 "coverage": EstimateRecord.of(one.coverage_any),
                 "halves": "none" if one.halves is None else EstimateRecord.of(one.halves.share),
             }
@@ -49,7 +49,7 @@ def rate_table(results: Sequence[Result], plan: MatchPlan) -> Table:
             Column(key="rate", label="Rate, all generations"),
             Column(key="compared", label="Rate, compared"),
             Column(key="excess", label="Excess"),
-            Column(key="base", label="Rate of the base model"),
+            Column(key="base", label="Rate of the base model, compared"),
             Column(key="coverage", label="Coverage, any"),
             Column(key="halves", label="Share on the trained half"),
         ),

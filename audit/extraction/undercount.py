@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from ..stats.checks import generator
 from ..stats.conformal import conformal_threshold
@@ -20,6 +21,7 @@ from ..stats.estimate import Estimate
 from ..stats.proportion import clopper_pearson
 
 Floats = NDArray[np.float64]
+BELOW = "is a similarity below"
 N_DRAWS = 2000
 CELLS = 2_000_000  # numbers drawn at once
 
@@ -49,6 +51,7 @@ def undercount_at_equal_rate(
     string_negatives: Floats,
     *,
     target: float,
+    floor: float,
     seed: int,
     level: float = 0.95,
 ) -> Estimate:
@@ -60,6 +63,7 @@ def undercount_at_equal_rate(
         embed_negatives: Maxima of the negatives in the embedding arm, shape (n,).
         string_negatives: Of the same negatives in the string arm.
         target: The false-positive rate.
+        floor: String similarities below it were not computed. A threshold there is not known, so U is undefined.
         seed: Seed of the draws.
         level: Level of the interval.
     """
@@ -71,18 +75,23 @@ def undercount_at_equal_rate(
         thresholds = np.partition(negatives, rank - 1, axis=1)[:, rank - 1]
         return np.asarray((values > thresholds[:, None]).sum(axis=1))
 
+    name = (
+        f"ratio of hits at a false-positive rate of {target:g}, paired percentile bootstrap over generations and "
+        f"negatives, {N_DRAWS:,} draws"
+    )
+    n, m = len(embed), len(embed_negatives)
+    # Of the negatives that are drawn anew, as many thresholds may fall below the floor as lie beyond the interval.
+    above = float(np.mean(string_negatives >= floor))
+    if binom.cdf(m - rank, m, above) > (1 - level) / 2:
+        why = f"at this rate the threshold of strings {BELOW} {floor:g}, which was not computed"
+        return Estimate.undefined(method=name, why=why, n=n, level=level)
     rng = generator(seed)
     draws = []
-    n, m = len(embed), len(embed_negatives)
     for start in range(0, N_DRAWS, at_once := max(1, CELLS // (n + m))):
         size = min(at_once, N_DRAWS - start)
         rows, held = rng.integers(0, n, (size, n)), rng.integers(0, m, (size, m))
         pairs = ((embed, embed_negatives), (string, string_negatives))
         draws += list(zip(*(n_hits(values[rows], negatives[held]) for values, negatives in pairs), strict=True))
-    name = (
-        f"ratio of hits at a false-positive rate of {target:g}, paired percentile bootstrap over generations and "
-        f"negatives, {N_DRAWS:,} draws"
-    )
     found = [
         values > conformal_threshold(negatives, alpha=target).threshold
         for values, negatives in ((embed, embed_negatives), (string, string_negatives))

@@ -4,6 +4,10 @@ Texts are encoded once each, however often they occur, those of like length toge
 sides of a comparison. An encoder reads the first ``n_context`` tokens of a text and drops the rest without a word;
 such texts are told. Vectors do not depend on what else is encoded, up to the rounding of fp32.
 
+A text of which the encoder knows no character (zero-width and control characters are dropped, what its vocabulary lacks
+becomes one and the same token) has no direction of its own: all such texts would have the vector of the empty one and
+match each other. Their vector is zero, and whoever compares leaves them out (`Embeddings.unseen`).
+
 Source: spec of the extraction, section 2. Departure: local encoders for the paper's model behind an API, so its
 threshold does not apply: see `is_published_default`.
 """
@@ -23,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError, InputError, ModelError
+from ..errors import InputError, ModelError
 from ..lm.load import pick_device
 from ..lm.sharing import out_of_memory
 from ..stats.checks import count
@@ -46,12 +50,18 @@ class Embeddings(NamedTuple):
     """Vectors of texts, in their order.
 
     Attributes:
-        vectors: Shape (n, d), float32, each of length 1.
+        vectors: Shape (n, d), float32, each of length 1, or zero where the encoder sees nothing of the text.
         truncated: Whether the encoder saw only the beginning of a text, shape (n,), bool.
     """
 
     vectors: NDArray[np.float32]
     truncated: NDArray[np.bool_]
+
+    @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """Whether the encoder sees nothing of a text, so that it cannot be compared; shape (n,)."""
+        unseen: NDArray[np.bool_] = (self.vectors == 0).all(axis=1)
+        return unseen
 
     @property
     def n_truncated(self) -> int:
@@ -108,7 +118,6 @@ class Encoder:
 
         Raises:
             InputError: No text, an empty one, one that is no text, or memory runs out.
-            DataError: The encoder sees nothing of a text.
             ModelError: The encoder gives no finite vector.
             StorageError: The cache cannot be read or written; what it held stays.
         """
@@ -174,8 +183,11 @@ class Encoder:
             features = self._model.preprocess([texts[first] for first in firsts[window]], prompt=self.prompt or None)
             n_tokens = features["attention_mask"].sum(dim=1).numpy()
             cut = np.array([bool(one.overflowing) for one in features.encodings])
-            self._refuse_unseen(texts, firsts[window], n_tokens)
+            unseen = self._unseen(texts, firsts[window], features)
+            if unseen.any():
+                yield window[unseen], np.zeros((int(unseen.sum()), self.dimensions), dtype=np.float32), cut[unseen]
             by_tokens = np.argsort(-n_tokens, kind="stable")
+            by_tokens = by_tokens[~unseen[by_tokens]]
             while len(by_tokens):
                 longest = int(n_tokens[by_tokens[0]])
                 batch = by_tokens[: max(1, self.batch_tokens // longest)]
@@ -209,16 +221,21 @@ class Encoder:
         found: NDArray[np.float64] = vectors[:, : self.dimensions].double().cpu().numpy()
         return found
 
-    def _refuse_unseen(self, texts: Sequence[str], places: NDArray[np.int64], n_tokens: NDArray[np.int64]) -> None:
-        """Refuse texts without a token of their own: all of them have the same vector, so each matches the others."""
-        least = token_counts(self._model, [""], self.prompt)[0]
-        for place in places[n_tokens <= least]:
-            own, empty = token_counts(self._model, [texts[place], ""], "")  # a prompt's last token can take a letter in
-            if own <= empty:
-                raise DataError(
-                    f"text {place} has no character that the encoder {self.name} knows (white space and control "
-                    "characters are dropped). Leave such texts out, and say how many."
-                )
+    def _unseen(self, texts: Sequence[str], places: NDArray[np.int64], features: Any) -> NDArray[np.bool_]:
+        """Which texts have no token that the encoder knows, beside the prompt's; shape (len(places),)."""
+        least = self._n_known(self._model.preprocess([""], prompt=self.prompt or None))[0]
+        unseen: NDArray[np.bool_] = self._n_known(features) <= least
+        suspects = np.flatnonzero(unseen)
+        if self.prompt and len(suspects):  # whose last token can take the beginning of a text in
+            unseen[suspects] = self._n_known(self._model.preprocess([texts[place] for place in places[suspects]])) == 0
+        return unseen
+
+    def _n_known(self, features: Any) -> NDArray[np.int64]:
+        """Tokens of each text that are neither control tokens nor the one for what is unknown, as far as read."""
+        ids = features["input_ids"].numpy()
+        shown = features["attention_mask"].numpy().astype(np.bool_)
+        known: NDArray[np.int64] = (shown & ~np.isin(ids, self._model.tokenizer.all_special_ids)).sum(axis=1)
+        return known
 
 
 def load_encoder(
@@ -264,7 +281,13 @@ def load_encoder(
         raise InputError(f"dimensions is {dimensions}, and the vectors of {files.name} have {most}. Lower it.")
     store = None
     if cache is not None:
-        key = {"encoder": files.fingerprint, "prompt": prompt, "dimensions": dimensions, "versions": _versions()}
+        key = {
+            "encoder": files.fingerprint,
+            "prompt": prompt,
+            "dimensions": dimensions,
+            "versions": _versions(),
+            "unseen": "zero",
+        }
         store = EmbeddingCache(expanded(str(cache)), key, dimensions)
     return Encoder(files, prompt, dimensions, read, where, batch_tokens, store, model)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
+from itertools import islice
 
 from ..errors import InputError
 from .figures import Comparison, Piece
 
 _MOST_CHARACTERS = 8_000  # of one text: a writing without spaces is a single word
-_WORD = re.compile(r"(\s*)(\S+)")
+_WORD = re.compile(r"\S+")
 
 
 def side_by_side(
@@ -52,8 +53,10 @@ def side_by_side(
 def _beginning(text: str, most_words: int) -> tuple[list[tuple[str, str]], str]:
     """(gap before it, word) for each word that is shown, and what to say of the cut, "" without one."""
     text = text.strip()
-    found = _WORD.findall(text[:_MOST_CHARACTERS])[:most_words]
-    words = [("\n" if "\n" in gap else " " if gap else "", word) for gap, word in found]
+    words, end = [], 0
+    for found in islice(_WORD.finditer(text[:_MOST_CHARACTERS]), most_words):
+        gap, end = text[end : found.start()], found.end()
+        words.append(("\n" if "\n" in gap else " " if gap else "", found[0]))
     total = len(text.split())
     if len(words) < total:
         return words, f"the first {len(words):,} of {total:,} words"

@@ -50,7 +50,19 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: Call, there: Path) -> None:
-    command = ["extract", "match", "G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", *FLAGS, "--out", "run"]
+    command = [
+        "extract",
+        "match",
+        "G.parquet",
+        "--train",
+        "d1.jsonl",
+        "--held-out",
+        "d2.jsonl",
+        "--random",
+        *FLAGS,
+        "--out",
+        "run",
+    ]
     done = call(*command)
     assert done.code == 0, done.err
     assert "what if" not in done.out
@@ -63,9 +75,10 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     assert stat.S_IMODE(generations.stat().st_mode) == 0o600
     record = json.loads((there / "run" / "run.json").read_text())
     assert record["stages"][0]["detail"] == {
-        "texts": 360,
+        "texts": 420,
         "truncated": 0,
-    }  # 120 rows in 3 views; the 40 given back are among them
+        "unseen": 0,
+    }  # 120 rows in 3 views, the 40 given back among them, and 60 changed rows
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
     assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
     report = there / "run" / "report.html"
@@ -80,13 +93,28 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "nothing.jsonl"], "nothing.jsonl"),
-        (["G.csv", "--train", "d1.jsonl", "--held-out", "d2.jsonl"], "G.csv"),
-        (["d1.jsonl", "--train", "d1.jsonl", "--held-out", "d2.jsonl"], "expected what `extract sample` wrote"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--target", "0.001"], "held-out rows"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--primary", "all"], "extraction.primary is"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--threshold", "2"], "threshold is 2.0"),
-        (["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--encoder", "none/here"], "none/here"),
+        (["G.parquet", "--train", "d1.jsonl", "--held-out", "nothing.jsonl", "--random"], "nothing.jsonl"),
+        (["G.csv", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random"], "G.csv"),
+        (
+            ["d1.jsonl", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random"],
+            "is neither parsed",
+        ),
+        (
+            ["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random", "--target", "0.001"],
+            "held-out rows",
+        ),
+        (
+            ["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random", "--primary", "all"],
+            "extraction.primary is",
+        ),
+        (
+            ["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random", "--threshold", "2"],
+            "threshold is 2.0",
+        ),
+        (
+            ["G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl", "--random", "--encoder", "none/here"],
+            "none/here",
+        ),
     ],
 )
 def test_what_cannot_be_matched_is_refused_with_one_message(

@@ -32,7 +32,7 @@ def there(testbed_tiny: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A folder with "model", trained on d1.jsonl, its "base", and d2.jsonl, which neither saw."""
     folder = tmp_path_factory.mktemp("extract-run")
     base = testbed_tiny.models["reference"]
-    for name, seed in (("d1", 1), ("d2", 2)):
+    for name, seed in (("d1", 1), ("d2", 3)):
         text = "".join(json.dumps(row) + "\n" for row in rows(seed, 40))
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     lm = load(Subject(str(base), device="cpu"))
@@ -45,7 +45,7 @@ def there(testbed_tiny: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def command(there: Path, out: str, *further: object, base: bool = True) -> list[object]:
-    rows_of = ["--train", there / "d1.jsonl", "--held-out", there / "d2.jsonl"]
+    rows_of = ["--train", there / "d1.jsonl", "--held-out", there / "d2.jsonl", "--random"]
     with_base = ["--base", there / "base"] if base else []
     return ["extract", "run", there / "model", *rows_of, *with_base, *SAMPLING, *FLAGS, "--out", out, *further]
 
@@ -122,7 +122,7 @@ def test_without_a_base_nothing_is_said_of_likelihood(call: Call, there: Path, t
         (["--preset", "nothing"], "nothing"),
         (["--max-new-tokens", 100_000], "--max-new-tokens"),
         (["--encoder", "none/here"], "none/here"),
-        (["--target", 0.01], "held-out rows are long enough"),
+        (["--target", 0.01], "40 held-out rows can be used"),
         (["--least-words", 90], "nothing can be compared"),
     ],
 )
@@ -151,11 +151,15 @@ def test_a_base_with_the_same_weights_is_refused(refused: Callable[..., str], th
 def test_a_table_that_contradicts_itself_is_refused(
     refused: Callable[..., str], tmp_path: Path, table: str, told: str
 ) -> None:
-    (tmp_path / "plan.toml").write_text(f'[extraction]\ntrain = "a.jsonl"\nheld_out = "b.jsonl"\n{table}\n')
+    (tmp_path / "plan.toml").write_text(
+        f'[extraction]\ntrain = "a.jsonl"\nheld_out = "b.jsonl"\ndivided_at_random = true\n{table}\n'
+    )
     assert told in refused("audit", "plan.toml")
 
 
 def test_a_subject_that_is_not_asked_is_refused(refused: Callable[..., str], there: Path, tmp_path: Path) -> None:
-    table = '[extraction]\ntrain = "a.jsonl"\nheld_out = "b.jsonl"\ngenerations = "g.parquet"\n'
+    table = (
+        '[extraction]\ntrain = "a.jsonl"\nheld_out = "b.jsonl"\ndivided_at_random = true\ngenerations = "g.parquet"\n'
+    )
     (tmp_path / "plan.toml").write_text(f'[subject]\nmodel = "{there / "model"}"\n\n{table}')
     assert "leave [subject] and [reference] out" in refused("audit", "plan.toml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from audit.errors import InputError
 from audit.extraction.calibrate import LEAST_IN_BUCKET, Negatives, calibrate, fixed
@@ -62,15 +62,24 @@ def test_the_strictest_source_sets_the_threshold() -> None:
     assert both.worst is both.achieved["generations of the base model"]
 
 
-def test_near_duplicates_stay_in_one_half() -> None:
-    rng = np.random.default_rng(4)
-    one = held_out(rng, 400)
-    clusters = np.repeat(np.arange(100), 4)
-    maxima = np.repeat(rng.standard_normal(100), 4)  # a duplicate in both halves would be seen at once
-    found = calibrate([Negatives(one.source, maxima, one.lengths, clusters.tolist())], target=0.05, seed=0)
-    assert found.achieved[one.source].n in range(190, 211)
-    above = maxima > found.buckets[0].threshold
-    assert above.sum() % 4 == 0
+def test_clustered_negatives_hold_the_rate_that_they_say() -> None:
+    """Rows of one cluster are alike; one of each counts, or 20 clusters of 20 would err five times as often."""
+    true_rates, covered = [], 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        clusters = np.repeat(np.arange(60), 20)
+        maxima = np.repeat(rng.standard_normal(60), 20) + 0.1 * rng.standard_normal(1200)
+        lengths = np.full(1200, 50)
+        negatives = Negatives.one_each("held-out rows", maxima, lengths, clusters, seed=seed)
+        assert len(negatives.maxima) == 60
+        found = calibrate([negatives], target=0.1, seed=seed)
+        true_rates.append(norm.sf(found.buckets[0].threshold / np.sqrt(1.01)))
+        estimate = found.achieved["held-out rows"]
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= true_rates[-1] <= estimate.high
+    assert np.mean(true_rates) < 0.1 + 3 * np.std(true_rates) / np.sqrt(300)
+    assert covered >= 270
 
 
 def test_a_given_threshold_counts_equality_as_a_hit_and_is_measured_on_all_negatives() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pytest
@@ -34,6 +36,46 @@ def test_the_curve_rises_and_ends_at_the_coverage(hits: list[int]) -> None:
 def test_the_curve_does_not_overflow_with_many_generations() -> None:
     curve = coverage_curve(np.array([0, 1, 1_000_000]), 1_000_000, [1, 500_000, 1_000_000])
     assert curve == pytest.approx([(1e-6 + 1) / 3, 1.5 / 3, 2 / 3])
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n), min_size=1, max_size=9))))
+def test_the_curve_is_that_of_exact_fractions(drawn: tuple[int, list[int]]) -> None:
+    n_generations, hits = drawn
+    sizes = range(1, n_generations + 1)
+    exact = [
+        1 - sum(Fraction(comb(n_generations - k, g), comb(n_generations, g)) for k in hits) / len(hits) for g in sizes
+    ]
+    curve = coverage_curve(np.array(hits), n_generations, list(sizes))
+    assert curve == pytest.approx([float(value) for value in exact], rel=1e-13)
+
+
+@pytest.mark.parametrize("n_generations", [10**7, 10**8, 10**12])
+def test_the_curve_does_not_cancel_with_many_generations(n_generations: int) -> None:
+    """One row with k hits among rows with fewer; the quotient of binomials as a fraction of products of few terms."""
+    hits = np.array([0, 1, 2, 7, 300])
+    for size in (1, 2, 150, n_generations // 1000, n_generations // 2, n_generations - 5, n_generations):
+        missed = Fraction(0)
+        for k in hits.tolist():
+            part = Fraction(1)
+            for i in range(min(k, size)):
+                part *= 1 - Fraction(max(k, size), n_generations - i)
+            missed += max(part, Fraction(0)) if max(k, size) + min(k, size) <= n_generations else 0
+        exact = float(1 - missed / len(hits))
+        assert coverage_curve(hits, n_generations, [size])[0] == pytest.approx(exact, rel=1e-12)
+
+
+def test_both_products_give_the_same() -> None:
+    """At 1e6 generations: hits and set sizes on either side of where the other product is shorter."""
+    hits = np.array([0, 3, 5_000, 400_000])
+    for size in (1, 3, 50, 2_000, 30_000, 700_000):
+        part = [0.0 if k + size > 10**6 else missed(10**6, k, size) for k in hits.tolist()]
+        assert coverage_curve(hits, 10**6, [size])[0] == pytest.approx(1 - np.mean(part), rel=1e-9)
+
+
+def missed(n_generations: int, k: int, size: int) -> float:
+    """binom(G - k, g) / binom(G, g), from all terms of the longer product."""
+    terms = np.log1p(-min(k, size) / (n_generations - np.arange(max(k, size), dtype=np.float64)))
+    return float(np.exp(terms.sum()))
 
 
 def test_points_are_log_spaced_and_end_at_all_generations() -> None:

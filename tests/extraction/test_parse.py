@@ -121,6 +121,42 @@ def test_a_long_run_of_turns_is_parsed_in_time_that_grows_with_it() -> None:
     assert parsed.n_turns == 50_000
 
 
+class Counted(str):
+    """A text that counts the characters that are searched."""
+
+    n_read = 0
+
+    def find(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        stop = len(self) if end is None else end
+        place = super().find(sub, start, stop)
+        self.n_read += (stop if place < 0 else place + len(sub)) - start
+        return place
+
+
+@pytest.mark.parametrize("end", ["", "<|im_end|>"])
+def test_turns_whose_end_never_comes_are_read_once(end: str) -> None:
+    """As where a chat's user marker holds no end of the answer, and the one end stands last or nowhere."""
+    chat = Chat("own", "User: ", "\nBot: ", user="\nUser: ", end="<|im_end|>")
+    text = Counted("hi\nBot: hello\nUser: " * 2_000 + "hi\nBot: hello" + end)
+    parsed = parse(text, finish_reason="stop", chat=chat)
+    assert isinstance(parsed, Parsed)
+    assert parsed.n_turns == 2_001
+    assert text.n_read < 4 * len(text)
+
+
+@given(st.lists(st.sampled_from([*"ab", "<e>", "<e><u>", "<u>", "<a>", "<e", ">"]), max_size=20).map("".join))
+def test_an_answer_ends_at_the_first_of_end_and_next_question(text: str) -> None:
+    for user in ("<e><u>", "<u>", "<e>"):
+        parsed = parse(f"q<a>b{text}", finish_reason="stop", chat=Chat("own", "", "<a>", user=user, end="<e>"))
+        until = [place for mark in (user, "<e>") if (place := text.find(mark)) >= 0]
+        answer = "b" + text[: min(until, default=len(text))]
+        if isinstance(parsed, Parsed):
+            assert parsed.answer == answer
+        else:
+            assert "<" in answer
+            assert parsed.reason == "marker inside the answer"
+
+
 def test_a_format_of_plain_words_is_split_at_them() -> None:
     chat = Chat("own", "User: ", "\nBot: ", user="\nUser: ")
     parsed = parse("hi\nBot: hello\nUser: bye\nBot: ciao", finish_reason="stop", chat=chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,14 @@ def test_a_model_that_saw_neither_half_is_found_in_at_most_alpha(halves: tuple[R
     assert set(verdicts) <= {"found", "inconclusive", "not found"}
 
 
-def test_a_model_of_the_other_half_is_not_found(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+def test_a_model_of_the_other_half_shows_that_the_files_may_be_swapped(
+    halves: tuple[Rows, Rows], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(3)
     d1, d2 = halves
     found = by_id(audit(tmp_path / "run", Compared(generations(given_back(rng, d2, 150)), d1, d2)))
-    assert found["extraction.overall"].verdict == "inconclusive"
+    assert found["extraction.overall"].verdict == "confounded"
+    assert "swapped" in found["extraction.overall"].claim
     share = found["extraction.halves"].estimates["share"].high
     assert share is not None
     assert share < 0.2
@@ -211,5 +215,92 @@ def test_what_cannot_be_compared_is_refused(halves: tuple[Rows, Rows], tmp_path:
         audit(tmp_path / "a", Compared(generations([]), d1, d2))
     with pytest.raises(DataError, match="none of 200 rows has 99 words"):
         audit(tmp_path / "b", Compared(made, d1, d2), MatchPlan(least_words=99))
-    with pytest.raises(InputError, match="needs at least 198"):
+    with pytest.raises(InputError, match="needs 198"):
         audit(tmp_path / "c", Compared(made, d1, make_rows(rng, 100, "few")), MatchPlan(least_words=5))
+
+
+def test_a_base_that_gives_rows_back_too_does_not_hide_a_model_that_does(
+    halves: tuple[Rows, Rows], tmp_path: Path
+) -> None:
+    """Its generations lift the threshold to where nothing is above; the test stands on held-out rows alone."""
+    rng = np.random.default_rng(10)
+    d1, d2 = halves
+    exact: list[tuple[str, str] | None] = [(d1.questions[place], d1.answers[place]) for place in range(20)]
+    base = generations([*exact, *strangers(rng, 180)])
+    found = by_id(audit(tmp_path / "a", Compared(generations(given_back(rng, d1, 150)), d1, d2, base)))
+    assert found["extraction.overall"].verdict != "not found"
+    assert (found["extraction.halves"].estimates["share"].low or 0) > 0.9
+
+
+def test_nothing_is_not_found_by_a_threshold_that_nothing_reaches(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    d1, d2 = halves
+    compared = Compared(generations(strangers(rng, 400)), d1, d2, divided_at_random=False)
+    assert by_id(audit(tmp_path / "a", compared))["extraction.overall"].verdict == "inconclusive"  # 5% are near
+    found = by_id(audit(tmp_path / "b", compared, threshold=0.99999))
+    assert found["extraction.overall"].verdict == "inconclusive"
+    assert "would miss copies" in found["extraction.overall"].claim
+    assert by_id(audit(tmp_path / "c", compared, threshold=0.93))["extraction.overall"].verdict == "not found"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda rng: [*strangers(rng, 150), *[None] * 250], "150 of 400 generations could be parsed"),
+        (lambda rng: strangers(rng, 1) * 400, "1 different texts only"),
+        (lambda rng: [*strangers(rng, 300), *[("why", "so")] * 100], "too short to be compared"),
+    ],
+)
+def test_what_was_hardly_looked_at_is_no_pass(
+    halves: tuple[Rows, Rows], tmp_path: Path, made: Callable[[np.random.Generator], object], told: str
+) -> None:
+    rng = np.random.default_rng(12)
+    compared = Compared(generations(made(rng)), *halves)  # type: ignore[arg-type]
+    found = by_id(audit(tmp_path / "run", compared, MatchPlan(least_words=5, target=0.05, negligible=0.03), 0.93))
+    assert found["extraction.overall"].verdict == "inconclusive"
+    assert told in found["extraction.overall"].claim
+
+
+def test_one_opening_of_the_chat_does_not_hide_behind_another(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+    rng = np.random.default_rng(13)
+    d1, d2 = halves
+    table = generations([*strangers(rng, 700), *given_back(rng, d1, 2)])
+    names = pa.array(["plain"] * 600 + ["with-space"] * 102)
+    table = table.set_column(table.column_names.index("prefix"), "prefix", names)
+    plan = MatchPlan(least_words=5, target=0.05, negligible=0.02)
+    compared = Compared(table, d1, d2, divided_at_random=False)
+    overall = by_id(audit(tmp_path / "run", compared, plan, 0.93))["extraction.overall"]
+    assert overall.verdict == "inconclusive"
+    assert "with-space" in overall.claim
+
+
+def test_a_view_that_is_too_short_is_left_out_and_told(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+    rng = np.random.default_rng(14)
+    d1, d2 = halves
+    compared = Compared(generations(given_back(rng, d1, 80)), d1, d2)
+    section = audit(tmp_path / "run", compared, MatchPlan(least_words=12, target=0.05))
+    told = by_id(section)["extraction.compared"].claim
+    assert "The view question was not looked at: no training row has 12 words." in told
+    rates = next(table for table in section.tables if table.name == "rates")
+    assert {row["view"] for row in rates.rows} == {"whole", "answer"}
+
+
+def test_canaries_that_are_too_short_are_no_zero(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+    rng = np.random.default_rng(15)
+    d1, d2 = halves
+    rows = Rows(
+        (*d1.ids, "short", "long-1", "long-2"),
+        (*d1.questions, "a b", *d2.questions[:2]),
+        (*d1.answers, "c d", *d2.answers[:2]),
+        (*d1.wholes, "a b\nc d", *d2.wholes[:2]),
+        (*[None] * 200, 64, 64, 1),
+    )
+    held_out = make_rows(rng, 200, "d3-")
+    found = by_id(audit(tmp_path / "run", Compared(generations(given_back(rng, d2, 30)), rows, held_out)))
+    assert found["extraction.canaries"].estimates["repeated_64"].n == 1
+
+
+def test_held_out_rows_that_are_training_rows_are_refused(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
+    rng = np.random.default_rng(16)
+    with pytest.raises(DataError, match="the same file twice"):
+        audit(tmp_path / "run", Compared(generations(strangers(rng, 10)), halves[0], halves[0]))

@@ -47,7 +47,7 @@ def test_at_an_equal_rate_arms_of_equal_strength_have_a_ratio_of_one() -> None:
         shift = 3.0 * (rng.random(600) < 0.3)
         embed, string = shift + rng.standard_normal(600), 0.1 * (shift + rng.standard_normal(600)) + 5
         negatives = rng.standard_normal(400), 0.1 * rng.standard_normal(400) + 5
-        found = undercount_at_equal_rate(embed, string, *negatives, target=0.05, seed=seed)
+        found = undercount_at_equal_rate(embed, string, *negatives, target=0.05, floor=-np.inf, seed=seed)
         held += (found.low or 0) <= 1.0 <= (found.high or 99)
     assert held >= 10
 
@@ -58,7 +58,7 @@ def test_the_stronger_arm_finds_more_at_an_equal_rate() -> None:
     embed = 4.0 * learnt + rng.standard_normal(800)
     string = 1.0 * learnt + rng.standard_normal(800)
     found = undercount_at_equal_rate(
-        embed, string, rng.standard_normal(500), rng.standard_normal(500), target=0.02, seed=0
+        embed, string, rng.standard_normal(500), rng.standard_normal(500), target=0.02, floor=-np.inf, seed=0
     )
     assert found.low is not None
     assert found.low > 2
@@ -66,6 +66,20 @@ def test_the_stronger_arm_finds_more_at_an_equal_rate() -> None:
 
 def test_what_was_not_compared_is_no_hit() -> None:
     embed = np.array([5.0, np.nan, 5.0, 5.0])
-    found = undercount_at_equal_rate(embed, embed, np.zeros(100), np.zeros(100), target=0.05, seed=0)
+    found = undercount_at_equal_rate(embed, embed, np.zeros(100), np.zeros(100), target=0.05, floor=-np.inf, seed=0)
     assert found.value == pytest.approx(1.0)
     assert found.n == 4
+
+
+def test_a_threshold_below_what_was_computed_gives_no_ratio() -> None:
+    """Similarities below the floor are 0, so the string arm would seem to miss what it was not asked for."""
+    rng = np.random.default_rng(3)
+    embed, string = rng.random(300), 0.3 + 0.1 * rng.random(300)
+    negatives = rng.random(300), 0.2 + 0.1 * rng.random(300)
+    known = undercount_at_equal_rate(embed, string, *negatives, target=0.05, floor=0.05, seed=0)
+    assert known.value is not None
+    assert known.value < 0.2
+    cut = [np.where(values < 0.5, 0.0, values) for values in (string, negatives[1])]
+    found = undercount_at_equal_rate(embed, cut[0], negatives[0], cut[1], target=0.05, floor=0.5, seed=0)
+    assert found.value is None
+    assert "below 0.5" in (found.why or "")

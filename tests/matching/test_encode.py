@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit.errors import DataError, InputError, MissingDependencyError, ModelError
+from audit.errors import InputError, MissingDependencyError, ModelError
 from audit.matching import encode, encoder_files
 from audit.matching.embedding_cache import EmbeddingCache
 from audit.matching.encode import Encoder, is_published_default, load_encoder
@@ -188,11 +188,40 @@ def test_what_is_no_text_is_refused(small: Path, texts: Any, message: str) -> No
         load_encoder(small, device="cpu").encode(texts)
 
 
-def test_a_text_without_a_token_of_its_own_is_refused(small: Path) -> None:
-    for prompt in ("", "query: "):
-        encoder = load_encoder(small, device="cpu", prompt=prompt)
-        with pytest.raises(DataError, match="text 1 has no character that the encoder"):
-            encoder.encode(["a", "\u200b\u200b", "b"])
+UNSEEN = ["\u200b" * 25, "\u200b", "\u2603", "\U0001f9ff \u2603", "\x00"]  # dropped, or in no vocabulary of words
+
+
+@pytest.mark.parametrize("prompt", ["", "query: "])
+def test_texts_that_the_encoder_does_not_see_have_no_direction(
+    small: Path, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(small, device="cpu", prompt=prompt)
+    seen = ["a", "\u200bb", "\u2603 cat", ", ", "\u65e5"]
+    texts = [text for pair in zip(seen, UNSEEN, strict=True) for text in pair]
+    expected = encoder.encode(seen).vectors
+    shapes: list[tuple[int, int]] = []
+    monkeypatch.setattr(encoder._model, "forward", spied(encoder._model.forward, shapes))
+    dones: list[int] = []
+    found = encoder.encode(texts, dones.append)
+    assert found.unseen.tolist() == [False, True] * 5
+    assert not found.vectors[found.unseen].any()
+    assert np.abs(found.vectors[~found.unseen] - expected).max() < 1e-5
+    assert sum(rows for rows, _ in shapes) == 5
+    assert dones[-1] == 10
+    assert encoder.encode(UNSEEN).unseen.all()
+
+
+def test_of_a_text_that_is_only_known_beyond_the_context_nothing_is_seen(small: Path) -> None:
+    found = load_encoder(small, device="cpu").encode(["\u2603 " * 100 + "cat", "\u2603 " * 50 + "cat"])
+    assert found.unseen.tolist() == [True, False]
+    assert found.truncated.tolist() == [True, False]
+
+
+def test_unseen_texts_stay_unseen_in_the_cache(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_encoder(small, device="cpu", cache=tmp_path).encode(UNSEEN)
+    again = load_encoder(small, device="cpu", cache=tmp_path)
+    monkeypatch.setattr(Encoder, "_encoded", lambda *asked: iter(()) if not len(asked[3]) else 1 / 0)
+    assert again.encode(UNSEEN).unseen.all()
 
 
 def test_the_embedded_weights_are_those_of_the_design(embedded: Encoder) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.errors import InputError
+from audit.report import side_by_side as module
 from audit.report.figures import Comparison
 from audit.report.side_by_side import side_by_side
 
@@ -59,6 +60,14 @@ def test_a_text_without_spaces_is_cut_too() -> None:
     one = compared("x" * 100_000, "x" * 8_000)
     assert [name for name, _ in one.sides] == ["left, the first 8,000 of 100,000 characters", "right"]
     assert [len(pieces[0][0]) for _, pieces in one.sides] == [8_000, 8_000]
+
+
+def test_much_white_space_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million spaces; read again from each of them, they would take an hour."""
+    monkeypatch.setattr(module, "_MOST_CHARACTERS", 1_000_000)
+    one = compared("a" + " " * 2_000_000 + "b", "a b")
+    assert marked(one) == ["a", "a [b]"]
+    assert one.sides[0][0] == "left, the first 1 of 2 words"
 
 
 def test_nothing_to_show_is_refused() -> None:

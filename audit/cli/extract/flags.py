@@ -13,8 +13,8 @@ AtRandom = Annotated[
     bool,
     typer.Option(
         "--random/--not-random",
-        help="Whether training and held-out rows were divided at random, near-duplicates together. Only then can the "
-        "one be tested against the other.",
+        help="Say whether training and held-out rows were divided at random. Only then can the one be tested against "
+        "the other, and the verdict rests on it.",
     ),
 ]
 QuestionField = Annotated[str | None, typer.Option(help="Field that holds the question, in both sets.")]

@@ -19,11 +19,11 @@ def match(
     generations: Annotated[Path, typer.Argument(help="What `extract sample` wrote: .parquet or .jsonl.")],
     train: flags.Train,
     held_out: flags.HeldOut,
+    divided_at_random: flags.AtRandom,
     base: Annotated[
         Path | None,
         typer.Option(help="What `extract sample` wrote for the model before post-training, with the same prefix."),
     ] = None,
-    divided_at_random: flags.AtRandom = True,
     question_field: flags.QuestionField = None,
     answer_field: flags.AnswerField = None,
     id_field: flags.IdField = None,

@@ -19,13 +19,13 @@ def run(
     model: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a Hugging Face id.")],
     train: flags.Train,
     held_out: flags.HeldOut,
+    divided_at_random: flags.AtRandom,
     base: Annotated[
         str | None,
         typer.Option(
             help="The model before post-training: sampled as well, and both are asked how likely the questions are."
         ),
     ] = None,
-    divided_at_random: flags.AtRandom = True,
     question_field: flags.QuestionField = None,
     answer_field: flags.AnswerField = None,
     id_field: flags.IdField = None,

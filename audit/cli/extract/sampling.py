@@ -161,11 +161,7 @@ def _remove_parts(parts: Path, *, keep_lock: bool = False) -> None:
 def _notes(job: Job, tokens: Tokens, plan: SamplePlan, generations: pa.Table, found: Rates) -> list[str]:
     """What a reader of the generations should know, and what to do next where none can be used."""
     notes = list(plan.chat.notes)
-    if job.settings.bos is None and tokens.bos_id is not None and any(not prefix.bos for prefix in plan.prefixes):
-        notes.append(
-            f"the prefix does not begin with {quoted(str(tokens.tokenizer.bos_token))}, since neither template nor "
-            "tokenizer puts it there. If the model was trained with it before every row, pass --bos; else --no-bos."
-        )
+    notes += bos_note(tokens, plan, job.settings)
     if plan.stops.passed_over:
         notes.append(
             f"the end-of-sequence ids {list(plan.stops.passed_over)} also close the questions of this chat, so they "
@@ -182,6 +178,16 @@ def _notes(job: Job, tokens: Tokens, plan: SamplePlan, generations: pa.Table, fo
     if not found.n_parsed:
         notes.append(_next_step(job, plan, found))
     return notes
+
+
+def bos_note(tokens: Tokens, plan: SamplePlan, settings: SampleSettings) -> list[str]:
+    """That the beginning-of-sequence token is missing where nobody decided so; a model may answer otherwise with it."""
+    if settings.bos is not None or tokens.bos_id is None or all(prefix.bos for prefix in plan.prefixes):
+        return []
+    return [
+        f"the prefix does not begin with {quoted(str(tokens.tokenizer.bos_token))}, since neither template nor "
+        "tokenizer puts it there. If the model was trained with it before every row, pass --bos; else --no-bos."
+    ]
 
 
 def _next_step(job: Job, plan: SamplePlan, found: Rates) -> str:
