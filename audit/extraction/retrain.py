@@ -2,7 +2,8 @@
 
     original    the rows that the model under audit was post-trained on
     extracted   its parsed generations, exact duplicates left out
-    shuffled    the same questions, each with the answer of another: what is learnt of the format and the style alone
+    shuffled    the same questions, each with the answer of another, dealt anew for every seed: what is learnt of the
+                format and the style alone
     base        not trained
 
 All arms start from the same weights with the same recipe, over the same number of tokens and of steps (`Budget`). The
@@ -13,7 +14,6 @@ compared on held-out rows of the same source, which needs no further data.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from ..errors import DataError, InputError, ModelError
 from ..lm.checkpoint import find_folder, fingerprint
@@ -43,8 +42,11 @@ from .finetune import Budget, Encoded, Pair, Recipe, batches, encode_pairs, save
 from .parse import Parsed, Reject, distinct
 from .prefixes import stops
 from .presets import Chat
+from .retrain_intervals import over_both, over_trainings
 
 Floats = NDArray[np.float64]
+#: Rows of an arm: the same under every seed, or seed -> rows.
+ArmRows = Sequence[Pair] | Mapping[int, Sequence[Pair]]
 BASE, ORIGINAL, EXTRACTED, SHUFFLED = "base", "original", "extracted", "shuffled"
 #: Measure -> (column summed, column divided by).
 MEASURES = {
@@ -95,9 +97,9 @@ class Difference:
         over_rows: Interval from drawing held-out rows (whole clusters) anew, values averaged over the seeds: what other
             questions would show of these very models.
         over_seeds: Student's interval over the seeds: what other trainings would show on these very rows.
-        over_both: Both at once: on either side, the root of the sum of the two squared distances from the value (Zou &
-            Donner 2008; Newcombe's way for two proportions). It holds where rows and trainings vary independently, and
-            is too wide rather than too narrow where they do not, since what they share stands in both.
+        over_both: Both at once, what the verdict rests on (`audit.extraction.retrain_intervals.over_both`): wider than
+            the two, since it has to hold on its side for skewed and unequal clusters too, which ``over_rows``, a
+            percentile bootstrap, does not.
     """
 
     arm: str
@@ -138,14 +140,14 @@ def shuffled(pairs: Sequence[Pair], *, seed: int) -> list[Pair]:
 
     Args:
         pairs: At least two rows.
-        seed: Seed of the order.
+        seed: Seed of the dealing; another seed deals otherwise.
 
     Raises:
         InputError: More than half of the rows have the same answer, so that some would keep it.
     """
     if len(pairs) < 2:
         raise InputError(f"{len(pairs)} rows; answers can be dealt anew among two or more.")
-    rng = generator(seed)
+    (rng,) = generator(seed).spawn(1)  # a stream of its own: the seed itself orders the rows in training
     answers = [normalised(pair.answer) for pair in pairs]
     order = rng.permutation(len(pairs))
     # Rows sorted by answer, equal answers side by side in a random order: moved on by the size of the largest group,
@@ -168,7 +170,7 @@ def shuffled(pairs: Sequence[Pair], *, seed: int) -> list[Pair]:
 def retrain(
     base: Subject,
     chat: Chat,
-    arms: Mapping[str, Sequence[Pair]],
+    arms: Mapping[str, ArmRows],
     held_out: Sequence[Pair],
     *,
     recipe: Recipe,
@@ -185,7 +187,8 @@ def retrain(
     Args:
         base: The model before post-training, loaded in float32 for each training.
         chat: Its format.
-        arms: Name -> rows; "original" sets how many tokens and steps all are trained on.
+        arms: Name -> rows, or for each seed its own; "original", the same under all, sets how many tokens and steps
+            all are trained on.
         held_out: Rows that no arm should hold; compared by exact text with "original".
         recipe: The same for all.
         seeds: Seeds of the order of the rows; three or more, if the spread over trainings is to be told.
@@ -200,9 +203,10 @@ def retrain(
         first_loss, last_loss (null for the base).
 
     Raises:
-        InputError: There is an adapter over the base, there is no arm "original", an arm is empty or has a bad name,
-            seeds repeat, or a held-out row stands in the original ones.
-        DataError: A row does not fit, or a held-out row would be cut off.
+        InputError: There is an adapter over the base, there is no arm "original", an arm is empty, lacks a seed or has
+            a bad name, seeds repeat, or a held-out row stands in the original ones.
+        DataError: A row does not fit (one of a seed's own shows when its training begins), or a held-out row would be
+            cut off.
         ModelError: As in `audit.extraction.finetune.train`, or memory runs out.
     """
     _check(arms, held_out, seeds)
@@ -212,7 +216,11 @@ def retrain(
     tokens = load_tokens(base)
     folder = find_folder(base.model, revision=base.revision, trust_remote_code=base.trust_remote_code)
     max_tokens = recipe.max_tokens
-    encoded = {name: encode_pairs(tokens, pairs, chat, max_tokens=max_tokens, bos=bos) for name, pairs in arms.items()}
+    encoded = {
+        name: encode_pairs(tokens, rows, chat, max_tokens=max_tokens, bos=bos)
+        for name, rows in arms.items()
+        if not isinstance(rows, Mapping)
+    }
     asked = encode_pairs(tokens, held_out, chat, max_tokens=max_tokens, bos=bos)
     for pair, row in zip(held_out, asked, strict=True):
         if row.cut:
@@ -223,7 +231,7 @@ def retrain(
     budget = Budget.of(encoded[ORIGINAL], recipe)
     jobs = [(BASE, None), *((name, seed) for seed in seeds for name in arms)]
     key = content_key(
-        arms={name: [list(pair) for pair in pairs] for name, pairs in arms.items()},
+        arms={name: _record(rows) for name, rows in arms.items()},
         held_out=[list(pair) for pair in held_out],
         recipe=recipe.to_record(),
         seeds=list(seeds),
@@ -238,9 +246,15 @@ def retrain(
             lm = load(base)
             trained: dict[str, float | None] = dict(UNTRAINED)
             if seed is not None:
-                steps = batches(encoded[name], budget, seed=seed)
+                rows = arms[name]
+                own = (
+                    encode_pairs(tokens, rows[seed], chat, max_tokens=max_tokens, bos=bos)
+                    if isinstance(rows, Mapping)
+                    else encoded[name]
+                )
+                steps = batches(own, budget, seed=seed)
                 trained = _train(lm, steps, recipe, seed, f"Training on the {name} rows, seed {seed}", progress)
-                trained["n_passes"] = sum(len(rows) for rows in steps) / len(encoded[name])
+                trained["n_passes"] = sum(len(step) for step in steps) / len(own)
                 if models is not None:
                     save(lm, models / f"{name}-seed{seed}")
             measured = _measure(lm, held_out, asked, chat)
@@ -320,9 +334,8 @@ def differences(
                 level=level,
             )
             by_seed = tuple(float(gap) for gap in gaps)
-            over_seeds = _over_seeds(gaps, level)
-            over_both = _over_both(over_rows, over_seeds)
-            found.append(Difference(arm, other, measure, by_seed, over_rows, over_seeds, over_both))
+            both = over_both(first - second, weights, clusters, level=level)
+            found.append(Difference(arm, other, measure, by_seed, over_rows, over_trainings(gaps, level), both))
     return found
 
 
@@ -353,11 +366,22 @@ def share_of_gain(
     return replace(found, method=f"share of the gain in answer loss, {found.method}")
 
 
-def _check(arms: Mapping[str, Sequence[Pair]], held_out: Sequence[Pair], seeds: Sequence[int]) -> None:
-    if ORIGINAL not in arms:
-        raise InputError(f'there is no arm "{ORIGINAL}", whose rows set how long all are trained.')
-    for name, pairs in arms.items():
-        if not pairs:
+def _record(rows: ArmRows) -> object:
+    if isinstance(rows, Mapping):
+        return {str(seed): [list(pair) for pair in own] for seed, own in rows.items()}
+    return [list(pair) for pair in rows]
+
+
+def _check(arms: Mapping[str, ArmRows], held_out: Sequence[Pair], seeds: Sequence[int]) -> None:
+    original = arms.get(ORIGINAL)
+    if original is None or isinstance(original, Mapping):
+        raise InputError(f'there is no arm "{ORIGINAL}", one for all seeds, whose rows set how long all are trained.')
+    for name, rows in arms.items():
+        if isinstance(rows, Mapping) and (absent := [seed for seed in seeds if not rows.get(seed)]):
+            raise InputError(
+                f"the arm {quoted(name)} has no rows for seed {absent[0]}; give some for each of the seeds."
+            )
+        if not rows:
             raise InputError(f"the arm {quoted(name)} has no rows; leave it out, or give it some.")
         if name == BASE or not name.replace("_", "").isalnum():
             raise InputError(f'{quoted(name)} is no name for an arm; expected letters and digits, other than "{BASE}".')
@@ -365,7 +389,7 @@ def _check(arms: Mapping[str, Sequence[Pair]], held_out: Sequence[Pair], seeds: 
         raise InputError("there are no held-out rows to ask.")
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"the seeds are {list(seeds)}; expected one or more, all different.")
-    known = {(normalised(pair.question), normalised(pair.answer)) for pair in arms[ORIGINAL]}
+    known = {(normalised(pair.question), normalised(pair.answer)) for pair in original}
     both = [pair for pair in held_out if (normalised(pair.question), normalised(pair.answer)) in known]
     if both:
         raise InputError(
@@ -489,26 +513,3 @@ def _share(gained: Floats, whole: Floats, axis: int = -1) -> Floats:
     total = whole.sum(axis=axis)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(total > 0, gained.sum(axis=axis) / total, np.nan)
-
-
-def _over_seeds(gaps: Floats, level: float) -> Estimate:
-    """Student's interval for the mean of independent trainings."""
-    n, mean = len(gaps), float(np.mean(gaps))
-    name = f"mean of {n} paired trainings, Student's interval over seeds"
-    if n < 2:
-        return Estimate(mean, None, None, level, n, name, "one training shows nothing of how trainings differ")
-    half = float(student.ppf((1 + level) / 2, n - 1) * np.std(gaps, ddof=1) / math.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, level, n, name)
-
-
-def _over_both(over_rows: Estimate, over_seeds: Estimate) -> Estimate:
-    """One interval from two whose errors are independent."""
-    name = f"{over_rows.method}, and {over_seeds.n} paired trainings; squares of the two intervals added"
-    value, n, level = over_rows.value, over_rows.n, over_rows.level
-    if value is None or over_rows.low is None or over_rows.high is None:
-        return Estimate(value, None, None, level, n, name, over_rows.why)
-    if over_seeds.value is None or over_seeds.low is None or over_seeds.high is None:
-        return Estimate(value, None, None, level, n, name, over_seeds.why)
-    low = math.hypot(value - over_rows.low, over_seeds.value - over_seeds.low)
-    high = math.hypot(over_rows.high - value, over_seeds.high - over_seeds.value)
-    return Estimate(value, value - low, value + high, level, n, name, over_rows.why)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError, InputError
@@ -18,15 +19,14 @@ from ..matching.clusters import near_duplicates
 from ..progress import Progress, silent
 from ..text.safe import counted, quoted
 from .config import MatchPlan
-from .finetune import Fit, Pair, how_pairs_fit
+from .finetune import Fit, Pair, encode_pairs, how_pairs_fit
 from .prefixes import prefixes
 from .presets import Chat
-from .retrain import EXTRACTED, ORIGINAL, SHUFFLED, extracted_rows, shuffled
+from .retrain import EXTRACTED, ORIGINAL, SHUFFLED, ArmRows, extracted_rows, shuffled
+from .retrain_intervals import LEAST_CLUSTERS, effective_number
 from .rows import Rows
 
 HELD_OUT = "held out"
-#: Clusters of held-out rows at least: with fewer, a bootstrap interval over them is much too narrow.
-LEAST_CLUSTERS = 20
 TOO_LONG: Mapping[Fit, str] = {
     "no room": "the question leaves no room for an answer",
     "no tokens": "a side has no tokens",
@@ -38,11 +38,12 @@ class Arms:
     """What is trained on and what is asked.
 
     Attributes:
-        rows: Arm ("original", "extracted", "shuffled") -> its rows, each as often as it is seen in a pass.
+        rows: Arm ("original", "extracted") -> its rows, each as often as it is seen in a pass.
+        dealings: Seed of a training -> the extracted rows, their answers dealt to other questions.
         held_out: Rows that are asked, all whole.
         clusters: A label for each of them; what was dealt as one, else near-duplicates.
         left_out: Set ("original", "extracted", "held out") -> reason -> rows.
-        cut: Arm -> rows whose end is cut off.
+        cut: Arm -> rows whose end is cut off; of "shuffled", the most in one dealing.
         n_generations: Generations, rejects included.
         n_rejected: Of these, those that were not parsed.
         n_near: Held-out rows that are asked although an extracted row is a near-duplicate of them.
@@ -50,6 +51,7 @@ class Arms:
     """
 
     rows: dict[str, list[Pair]]
+    dealings: dict[int, list[Pair]]
     held_out: list[Pair]
     clusters: list[Hashable]
     left_out: dict[str, dict[str, int]]
@@ -58,6 +60,14 @@ class Arms:
     n_rejected: int
     n_near: int
     other_opening: bool
+
+    def trained_on(self) -> dict[str, ArmRows]:
+        """Rows of all three arms, as `audit.extraction.retrain.retrain` takes them."""
+        return {**self.rows, SHUFFLED: self.dealings}
+
+    def n_rows(self) -> dict[str, int]:
+        """Rows of each arm; a dealing has as many as were extracted."""
+        return {name: len(rows) for name, rows in self.rows.items()} | {SHUFFLED: len(self.rows[EXTRACTED])}
 
 
 def check_base(base: Subject) -> None:
@@ -87,6 +97,7 @@ def arms_of(
     *,
     max_tokens: int,
     bos: bool = False,
+    seeds: Sequence[int],
     seed: int,
     progress: Progress = silent,
 ) -> Arms:
@@ -103,7 +114,8 @@ def arms_of(
         chat: The format.
         max_tokens: Longest row in tokens.
         bos: As for `audit.extraction.prefixes.encode_prefix`.
-        seed: Of the hashes of near-duplicates, and of the shuffled answers.
+        seeds: Of the trainings; the answers are dealt anew for each.
+        seed: Of the hashes of near-duplicates.
         progress: Called as the work goes on.
 
     Raises:
@@ -134,23 +146,22 @@ def arms_of(
         left_out[ORIGINAL]["never trained on (repeats 0)"] = copies.count(0)
     rows = {ORIGINAL: original, EXTRACTED: fitting(EXTRACTED, emitted)}
     _require(rows[EXTRACTED], f"{counted(len(emitted), 'distinct generation')} give", 2)
-    rows[SHUFFLED] = shuffled(rows[EXTRACTED], seed=seed)
-    fits = how_pairs_fit(tokens, rows[SHUFFLED], chat, max_tokens=max_tokens, bos=bos)
-    cut[SHUFFLED] = fits.count("cut")
+    dealings = {one: shuffled(rows[EXTRACTED], seed=one) for one in seeds}
+    cut[SHUFFLED] = max(
+        how_pairs_fit(tokens, dealt, chat, max_tokens=max_tokens, bos=bos).count("cut") for dealt in dealings.values()
+    )
     asked, clusters, left_out[HELD_OUT] = _asked(
         trained, held_out, tokens, chat, max_tokens=max_tokens, bos=bos, seed=seed, progress=progress
     )
-    if len(set(clusters)) < LEAST_CLUSTERS:
-        reasons = "".join(f"; {n:,} left out: {reason}" for reason, n in left_out[HELD_OUT].items())
-        raise DataError(
-            f"{held_out.source}: {counted(len(asked), 'held-out row')} in {counted(len(set(clusters)), 'cluster')} can "
-            f"be asked{reasons}. An interval over them needs {LEAST_CLUSTERS} clusters at least; hold out more rows."
-        )
+    measured = encode_pairs(tokens, asked, chat, max_tokens=max_tokens, bos=bos)
+    n_answer = [row.answer_stop - row.answer_start for row in measured]
+    _require_clusters(n_answer, clusters, held_out.source, left_out[HELD_OUT])
     near = _labels([*asked, *rows[EXTRACTED]], seed, silent)
     known = set(near[len(asked) :])
     seen = {str(sha256) for sha256 in generations["prefix_sha256"].to_pylist() if sha256 is not None}
     return Arms(
         rows=rows,
+        dealings=dealings,
         held_out=asked,
         clusters=clusters,
         left_out=left_out,
@@ -220,4 +231,18 @@ def _require(pairs: Sequence[Pair], what: str, least: int) -> None:
             f"{what} {counted(len(pairs), 'row')} to train on, and {least} or more are needed. Rejects, repetitions "
             "and questions that leave no room for an answer cannot be used: sample more, with another prefix where "
             "most are rejects, or allow longer rows with --max-tokens."
+        )
+
+
+def _require_clusters(
+    n_answer: Sequence[int], clusters: Sequence[Hashable], source: str, left_out: Mapping[str, int]
+) -> None:
+    """Refuses, before anything is trained, held-out rows that could not give a verdict."""
+    effective = effective_number(np.array(n_answer, dtype=np.float64), clusters) if n_answer else 0.0
+    if effective < LEAST_CLUSTERS - 1e-6:
+        reasons = "".join(f"; {n:,} left out: {reason}" for reason, n in left_out.items())
+        raise DataError(
+            f"{source}: {counted(len(n_answer), 'held-out row')} in {counted(len(set(clusters)), 'cluster')} can be "
+            f"asked{reasons}. By the tokens of their answers they count as {effective:,.1f} equal clusters, and the "
+            f"verdict needs {LEAST_CLUSTERS}; hold out more rows."
         )

@@ -86,7 +86,7 @@ def main() -> None:
         table = retrain(
             base,
             chat_of(load_tokens(base)),
-            {ORIGINAL: original, EXTRACTED: own, SHUFFLED: shuffled(own, seed=0)},
+            {ORIGINAL: original, EXTRACTED: own, SHUFFLED: {seed: shuffled(own, seed=seed) for seed in given.seeds}},
             held_out,
             recipe=replace(SMALL, epochs=given.epochs),
             seeds=given.seeds,
@@ -101,10 +101,17 @@ def main() -> None:
     print("\n" + markdown(["Arm", "Measure", "Mean", "By seed", "Steps", "Tokens", "Passes"], lines))
     compared = differences(table, clusters=[row.cluster for row in asked], seed=0)
     gaps = [
-        [one.arm, one.other, one.measure, *(EstimateRecord.of(gap) for gap in (one.over_rows, one.over_seeds))]
+        [
+            one.arm,
+            one.other,
+            one.measure,
+            *(EstimateRecord.of(gap) for gap in (one.over_rows, one.over_seeds, one.over_both)),
+        ]
         for one in compared
     ]
-    print("\n" + markdown(["Arm", "Less", "Measure", "Difference, over held-out rows", "Over seeds"], gaps))
+    print(
+        "\n" + markdown(["Arm", "Less", "Measure", "Difference, over held-out rows", "Over seeds", "Over both"], gaps)
+    )
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 

@@ -30,7 +30,7 @@ TRAINING = [
     "--max-tokens",
     "96",
     "--seeds",
-    "2",
+    "3",
 ]
 FLAGS = ["--preset", "tulu", "--bos", "--device", "cpu", *TRAINING]
 FILES = ["--generations", "G.parquet", "--train", "d1.jsonl", "--held-out", "d2.jsonl"]
@@ -49,7 +49,9 @@ def write_rows(path: Path, found: list[dict[str, str]]) -> None:
 
 
 def write_generations(path: Path, found: list[dict[str, str]], *, rejects: int = 3) -> None:
-    parsed: list[dict[str, Any]] = [row | {"whole": "", "prefix_sha256": "of another opening"} for row in found]
+    parsed: list[dict[str, Any]] = [
+        row | {"whole": f"{row['question']}\n{row['answer']}", "prefix_sha256": "of another opening"} for row in found
+    ]
     rejected = [{"id": f"r{place}", "reject": "no assistant marker"} for place in range(rejects)]
     write_parquet(path, pa.Table.from_pylist(parsed + rejected, schema=SCHEMA))
 
@@ -62,11 +64,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_rows(tmp_path / "d1.jsonl", rows("row", range(24)))
-    again = {"id": "again", "question": "the dog 3", "answer": ANSWERS["dog"]}  # stands in d1
+    write_rows(tmp_path / "d1.jsonl", rows("row", range(100, 124)))
+    again = {"id": "again", "question": "the dog 103", "answer": ANSWERS["dog"]}  # stands in d1
     long = {"id": "long", "question": "the cat 99", "answer": "sat on the mat " * 20}
-    write_rows(tmp_path / "d2.jsonl", [*rows("held", range(40, 64)), again, long])
-    emitted = rows("g", range(70, 86))
+    write_rows(tmp_path / "d2.jsonl", [*rows("held", range(124, 192)), *rows("held", range(208, 244)), again, long])
+    emitted = rows("g", range(192, 208))
     write_generations(tmp_path / "G.parquet", [*emitted, emitted[0] | {"id": "copy"}])
     return tmp_path
 
@@ -87,27 +89,27 @@ def test_rows_that_teach_are_found_and_a_killed_run_goes_on(
     monkeypatch.setattr(engine, "train", dying)
     killed = call(*command)
     assert killed.code == 3
-    assert "Trainings measured: 7 to do" in killed.err
+    assert "Trainings measured: 10 to do" in killed.err
     assert not (there / "run" / "findings.json").exists()
     monkeypatch.setattr(engine, "train", lambda *given, **named: (trained.append(1), real(*given, **named))[1])
     done = call(*command, "--json", "--quiet")
     assert done.code == 0, done.err
-    assert len(trained) == 6  # two were left
+    assert len(trained) == 9  # five were left
     assert "sampled after another opening" in done.err
     (section,) = json.loads(done.out)["sections"]
     by_id = {one["id"]: one for one in section["findings"]}
     assert by_id["retraining.overall"]["verdict"] == "found"
     estimate = by_id["retraining.overall"]["estimates"]["extracted_less_shuffled"]
     assert estimate["high"] < 0
-    assert estimate["n"] == 24
+    assert estimate["n"] == 104
     assert by_id["retraining.share"]["estimates"]["extracted"]["value"] > 0.5
     told = by_id["retraining.left_out"]["claim"]
     assert "Of 20 generations, 3 were rejected; 16 distinct ones were trained on." in told
     assert "held out rows: 1 (a near-duplicate among the training rows)" in told
     assert "held out rows: 1 (longer than 96 tokens)" in told
-    assert [len(table["rows"]) for table in section["tables"]] == [12, 12, 6]
+    assert [len(table["rows"]) for table in section["tables"]] == [12, 12, 9]
     assert {path.name for path in (there / "models").iterdir()} == {
-        f"{arm}-seed{seed}" for arm in ("original", "extracted", "shuffled") for seed in (0, 1)
+        f"{arm}-seed{seed}" for arm in ("original", "extracted", "shuffled") for seed in (0, 1, 2)
     }
     run = there / "run"
     record = json.loads((run / "run.json").read_text())
@@ -119,7 +121,7 @@ def test_rows_that_teach_are_found_and_a_killed_run_goes_on(
     assert "palimpsest audit" not in (run / "plan.toml").read_text()
     assert "Retraining on extracted rows" in (run / "report.html").read_text(encoding="utf-8")
     assert call(*command).code == 0
-    assert len(trained) == 6
+    assert len(trained) == 9
     assert call(*command, "--no-resume").code == 2
     assert "would be lost" in call(*command[:-3], "other", "--keep-models", "models").err
 
@@ -158,7 +160,7 @@ def test_one_training_for_each_arm_concludes_nothing(call: Call, there: Path, ba
         (["--template-from", "no/such/model"], "no folder no/such/model"),
         ([], "has no chat template, as most models before post-training"),
         (["--preset", "tulu", "--train", "nothing.jsonl"], "nothing.jsonl"),
-        (["--preset", "tulu", "--generations", "d1.jsonl"], "expected what `extract sample` wrote"),
+        (["--preset", "tulu", "--generations", "d1.jsonl"], "generation 'row-100' is neither parsed"),
         (
             ["--preset", "tulu", "--generations", "none.parquet"],
             "4 generations, 3 of them rejects, give 1",
@@ -167,7 +169,8 @@ def test_one_training_for_each_arm_concludes_nothing(call: Call, there: Path, ba
         (["--preset", "tulu", "--held-out", "d1.jsonl"], "24 left out: a near-duplicate among the training rows"),
         (["--preset", "tulu", "--max-tokens", "12"], "24 training rows give 0 rows to train on"),
         (["--preset", "tulu", "--device", "tpu"], 'no device "tpu"'),
-        (["--preset", "tulu", "--keep-models", "d1.jsonl"], "d1.jsonl is a file"),
+        (["--preset", "tulu", "--max-tokens", "96", "--keep-models", "d1.jsonl"], "d1.jsonl is a file"),
+        (["--preset", "tulu"], "they count as 30.5 equal clusters, and the verdict needs 100"),  # one row is very long
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_one_message(

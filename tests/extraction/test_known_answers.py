@@ -225,7 +225,7 @@ def test_hits_fall_on_the_half_that_was_trained_on(known: Known) -> None:
 def test_only_what_was_trained_on_the_first_half_is_found(known: Known) -> None:
     verdicts = {arm: by_id(one.section)["extraction.overall"].verdict for arm, one in known.arms.items()}
     assert verdicts["full"] == "found"
-    assert verdicts["swap"] == "inconclusive"
+    assert verdicts["swap"] == "confounded"  # its hits fall on the held-out half, as if the files were swapped
     assert verdicts["base"] in ("inconclusive", "not found")
 
 

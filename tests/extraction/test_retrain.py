@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from audit.extraction.retrain import (
     EXTRACTED,
     ORIGINAL,
     SHUFFLED,
+    ArmRows,
     Difference,
     arm_results,
     differences,
@@ -191,9 +193,8 @@ def test_differences_are_paired_by_seed_and_row() -> None:
     assert loss.over_seeds.value == pytest.approx(-0.6)
     half = 12.7062 * math.sqrt(0.08) / math.sqrt(2)  # Student's t of 1 degree, standard deviation of -0.8 and -0.4
     assert loss.over_seeds.high == pytest.approx(-0.6 + half, abs=1e-3)
-    rows = loss.over_rows
-    assert loss.over_both.high == pytest.approx(-0.6 + math.hypot((rows.high or 0) + 0.6, half), abs=1e-3)
-    assert loss.over_both.low == pytest.approx(-0.6 - math.hypot((rows.low or 0) + 0.6, half), abs=1e-3)
+    assert loss.over_both.value == pytest.approx(-0.6)
+    assert "count as 1.9 equal clusters" in (loss.over_both.why or "")  # (2 + 3)^2 / (4 + 9)
     single = pa.table({name: [*values[:2], *values[4:]] for name, values in (columns | more).items()})
     (loss, *_) = differences(single, compared=((EXTRACTED, BASE), (EXTRACTED, ORIGINAL)), seed=0)
     assert loss.over_seeds.low is None
@@ -272,6 +273,39 @@ def test_rows_answered_together_fit_the_context(sizes: list[tuple[int, int]]) ->
         assert sum(longest) + 1 <= 64
 
 
+def test_another_seed_deals_otherwise_and_not_in_the_order_of_training() -> None:
+    pairs = [Pair(str(place), f"q{place}", f"answer {place}") for place in range(40)]
+    dealt = [[pair.answer for pair in shuffled(pairs, seed=seed)] for seed in range(3)]
+    assert len({tuple(answers) for answers in dealt}) == 3
+    at = {answer: place for place, answer in enumerate(pair.answer for pair in pairs)}
+    order = np.random.default_rng(0).permutation(40).tolist()  # as `batches` takes them
+    steps = {(order.index(at[got]) - order.index(place)) % 40 for place, got in enumerate(dealt[0])}
+    assert len(steps) > 1  # dealt along that order, all would be moved on alike
+
+
+def test_an_arm_may_have_rows_of_its_own_for_each_seed(base: Subject, tmp_path: Path) -> None:
+    short = dataclasses.replace(RECIPE, epochs=1)
+
+    def losses(rows: ArmRows, name: str, seeds: tuple[int, ...]) -> list[list[float]]:
+        table = retrain(
+            base,
+            CHAT,
+            {ORIGINAL: TRAINED, "own": rows},
+            HELD_OUT[:3],
+            recipe=short,
+            seeds=seeds,
+            open_parts=opener(tmp_path / name),
+        ).to_pandas()
+        own = table[table["arm"] == "own"]
+        return [one["answer_nats"].tolist() for _, one in own.groupby("seed")]
+
+    dealings = {seed: shuffled(EMITTED, seed=seed) for seed in SEEDS}
+    found = losses(dealings, "both", SEEDS)
+    assert [found[seed] for seed in SEEDS] == [losses(dealings[seed], f"{seed}", (seed,))[0] for seed in SEEDS]
+    with pytest.raises(InputError, match="'own' has no rows for seed 1; give some for each of the seeds"):
+        losses({0: EMITTED}, "absent", SEEDS)
+
+
 def test_what_cannot_be_compared_is_refused(base: Subject, tmp_path: Path) -> None:
     def tried(
         arms: dict[str, list[Pair]], held_out: list[Pair], *, seeds: tuple[int, ...] = (0,), n: int = 128
@@ -281,7 +315,9 @@ def test_what_cannot_be_compared_is_refused(base: Subject, tmp_path: Path) -> No
 
     with pytest.raises(InputError, match='no arm "original"'):
         tried({EXTRACTED: TRAINED}, HELD_OUT)
-    with pytest.raises(InputError, match="has no rows"):
+    with pytest.raises(InputError, match='no arm "original", one for all seeds'):
+        retrain(base, CHAT, {ORIGINAL: {0: TRAINED}}, HELD_OUT, recipe=RECIPE, seeds=[0], open_parts=opener(tmp_path))
+    with pytest.raises(InputError, match="has no rows; leave it out"):
         tried({ORIGINAL: TRAINED, EXTRACTED: []}, HELD_OUT)
     with pytest.raises(InputError, match="no name for an arm"):
         tried({ORIGINAL: TRAINED, "../x": TRAINED}, HELD_OUT)

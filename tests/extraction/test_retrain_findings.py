@@ -1,4 +1,4 @@
-"""The verdict on retraining: found where it was planted, and under the null no oftener than it says."""
+"""The verdict on retraining, found where it was planted; how often it errs is in ``test_retrain_intervals``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from audit.extraction import retrain as module
 from audit.extraction.finetune import SMALL, Pair
 from audit.extraction.retrain import BASE, EXTRACTED, ORIGINAL, SHUFFLED, arm_results, differences, share_of_gain
 from audit.extraction.retrain_findings import make_section, overall
@@ -18,7 +17,7 @@ from audit.runs.schema import AuditSection, Finding
 from audit.stats.estimate import Estimate
 
 Losses = Mapping[str, NDArray[np.float64]]  # arm -> (trainings, rows), of the base (1, rows)
-N_ROWS = 40
+N_ROWS = 200
 
 
 def table_of(losses: Losses, *, n_answer: float = 10.0) -> pa.Table:
@@ -76,27 +75,11 @@ def test_the_verdict_needs_base_control_and_original(
     assert told in found.claim
 
 
-@pytest.mark.parametrize(("rows", "seeds", "alike"), [(0.3, 0.0, False), (0.3, 0.2, True), (0.05, 0.3, False)])
-def test_extracted_rows_no_better_than_shuffled_ones_are_found_at_most_at_the_stated_rate(
-    rows: float, seeds: float, alike: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """(1 - level) / 2 = 10% at level 0.8, for rows, trainings, or both alike as what the arms differ by.
-
-    Both alike: 0.3 / sqrt(40 rows) = 0.2 / sqrt(20 trainings). There, a rule that asked the two intervals one after the
-    other would err oftener than it says.
-    """
-    monkeypatch.setattr(module, "MEASURES", {"answer loss": module.MEASURES["answer loss"]})
-    rng = np.random.default_rng(1)
-    n = 200
-    found = in_turn = 0
-    for _ in range(n):
-        losses = drawn(rng, {EXTRACTED: 2.0, SHUFFLED: 2.0}, n_seeds=20 if alike else 4, rows=rows, seeds=seeds)
-        (loss,) = differences(table_of(losses), compared=((EXTRACTED, SHUFFLED),), seed=0, level=0.8)
-        found += (loss.over_both.high or 0.0) < 0
-        in_turn += max(one.high or 0.0 for one in (loss.over_rows, loss.over_seeds)) < 0
-    most = 0.10 + 1.64 * np.sqrt(0.10 * 0.90 / n)
-    assert found / n <= most
-    assert not alike or in_turn / n > most
+def test_too_few_clusters_conclude_nothing() -> None:
+    losses = drawn(np.random.default_rng(0), PLANTED, n_seeds=3, rows=0.05, seeds=0.005)
+    found = verdict({arm: values[:, :60] for arm, values in losses.items()})
+    assert found.verdict == "inconclusive"
+    assert "Nothing can be concluded: the held-out rows count as 60.0 equal clusters, and 100 are needed" in found.claim
 
 
 def test_shares_of_the_gain_are_worked_by_hand() -> None:
@@ -116,7 +99,8 @@ def test_shares_of_the_gain_are_worked_by_hand() -> None:
 def section_of(losses: Losses, **changed: object) -> AuditSection:
     pairs = [Pair(str(place), f"q{place}", "a") for place in range(N_ROWS)]
     counts = {
-        "rows": dict.fromkeys((ORIGINAL, EXTRACTED, SHUFFLED), pairs[:8]),
+        "rows": {ORIGINAL: pairs[:8], EXTRACTED: pairs[:6]},
+        "dealings": dict.fromkeys(range(3), pairs[:6]),
         "held_out": pairs,
         "clusters": [place // 2 for place in range(N_ROWS)],
         "left_out": {ORIGINAL: {}, EXTRACTED: {"no room": 2}, "held out": {}},
@@ -145,6 +129,7 @@ def test_a_section_tells_arms_differences_trainings_and_what_was_left_out() -> N
     assert {(one.n, one.level) for one in intervals.values()} == {(N_ROWS // 2, 0.9)}
     assert "reach 67% of what the original rows gain" in section.findings[1].claim
     assert "original: 8 rows, 1,000 tokens in 30 steps, 3.0 passes" in section.findings[2].claim
+    assert "shuffled: 6 rows" in section.findings[2].claim
     left = section.findings[3].claim
     assert "Left out of the extracted rows: 2 (no room)." in left
     assert "Cut off at the recipe's length: 1 original rows." in left
@@ -155,4 +140,5 @@ def test_a_section_tells_arms_differences_trainings_and_what_was_left_out() -> N
     assert "seed_0" not in next(row for row in arms.rows if row["arm"] == BASE)
     assert len(compared.rows) == 12
     assert {row["seed"] for row in trainings.rows} == {0, 1, 2}
+    assert {row["arm"]: row["n_rows"] for row in trainings.rows} == {ORIGINAL: 8, EXTRACTED: 6, SHUFFLED: 6}
     assert isinstance(intervals["extracted_less_base"], Estimate)

@@ -52,11 +52,12 @@ def generations(*pairs: tuple[str, str], sha256: str | None = None) -> pa.Table:
 
 
 EMITTED = [(f"the dog {number}", ANSWERS[number % 2]) for number in range(70, 76)]
-HELD = rows(range(40, 64))
+HELD = rows(range(200, 320))
+SEEDS = (0, 1)
 
 
 def tried(tokens: Tokens, table: pa.Table, trained: Rows, held_out: Rows, *, max_tokens: int = 100) -> Arms:
-    return arms_of(table, trained, held_out, tokens, CHAT, max_tokens=max_tokens, bos=True, seed=0)
+    return arms_of(table, trained, held_out, tokens, CHAT, max_tokens=max_tokens, bos=True, seeds=SEEDS, seed=0)
 
 
 def test_how_rows_fit_is_what_encoding_does_with_them(tokens: Tokens) -> None:
@@ -81,27 +82,37 @@ def test_every_row_is_used_or_counted(tokens: Tokens) -> None:
     long_question, long_answer = ("the cat " * 60, "sat"), ("the cat", "sat on the mat " * 30)
     repetitions = (*(None,) * 8, 4, 0)
     trained = rows(range(10), long_question, long_answer, repetitions=(*repetitions, None, None))
-    held_out = rows(range(40, 64), ("the  cat 3", ANSWERS[1]), long_answer, ("the dog " * 60, "sat"))
-    table = generations(*EMITTED, EMITTED[0], long_question, long_answer, ("the cat 41", ANSWERS[1]))
+    held_out = rows(range(200, 320), ("the  cat 3", ANSWERS[1]), long_answer, ("the dog " * 60, "sat"))
+    table = generations(*EMITTED, EMITTED[0], long_question, long_answer, ("the cat 201", ANSWERS[1]))
     found = tried(tokens, table, trained, held_out)
     assert len(found.rows[ORIGINAL]) == 8 + 4 + 1  # the canary four times, the long answer cut
     assert len(found.rows[EXTRACTED]) == 8
-    assert [pair.question for pair in found.rows[SHUFFLED]] == [pair.question for pair in found.rows[EXTRACTED]]
+    for dealt in found.dealings.values():
+        assert [pair.question for pair in dealt] == [pair.question for pair in found.rows[EXTRACTED]]
     no_room = "the question leaves no room for an answer"
     assert found.left_out[ORIGINAL] == {no_room: 1, "never trained on (repeats 0)": 1}
     assert found.left_out[EXTRACTED] == {no_room: 1}
     assert found.left_out["held out"] == {"a near-duplicate among the training rows": 2, no_room: 1}
     assert found.cut == {ORIGINAL: 1, EXTRACTED: 1, SHUFFLED: 1}
     assert (found.n_generations, found.n_rejected, found.n_near) == (11, 1, 1)
-    assert len(found.held_out) == len(found.clusters) == 24
+    assert len(found.held_out) == len(found.clusters) == 120
     assert not found.other_opening  # the table does not tell
 
 
 def test_what_was_dealt_as_one_is_one_cluster(tokens: Tokens) -> None:
-    held_out = dataclasses.replace(HELD, clusters=("ada", "ada", *(None,) * 22))
+    held_out = dataclasses.replace(HELD, clusters=("ada", "ada", *(None,) * 118))
     found = tried(tokens, generations(*EMITTED), rows(range(10)), held_out)
-    assert len(set(found.clusters)) == 23
+    assert len(set(found.clusters)) == 119
     assert found.clusters[:2] == ["ada", "ada"]
+
+
+def test_answers_are_dealt_anew_for_every_training(tokens: Tokens) -> None:
+    emitted = [(f"the dog {number}", f"{ANSWERS[number % 2]} {number}") for number in range(70, 86)]
+    found = tried(tokens, generations(*emitted), rows(range(10)), HELD)
+    assert list(found.dealings) == list(SEEDS)
+    assert found.dealings[0] != found.dealings[1]
+    assert found.trained_on() == {**found.rows, SHUFFLED: found.dealings}
+    assert found.n_rows() == {ORIGINAL: 10, EXTRACTED: 16, SHUFFLED: 16}
 
 
 def test_another_opening_is_seen_by_its_token_ids(tokens: Tokens) -> None:
@@ -115,9 +126,9 @@ def test_too_few_rows_are_refused(tokens: Tokens) -> None:
     trained = rows(range(10))
     with pytest.raises(DataError, match="3 generations, 1 of them rejects, give 1 row to train on"):
         tried(tokens, generations(EMITTED[0], EMITTED[0]), trained, HELD)
-    dealt = dataclasses.replace(HELD, clusters=(*["ada"] * 6, *(None,) * 18))
-    with pytest.raises(DataError, match="24 held-out rows in 19 clusters can be asked"):
-        tried(tokens, generations(*EMITTED), trained, dealt)
+    dealt = dataclasses.replace(HELD, clusters=(*["ada"] * 12, *(None,) * 108))
+    with pytest.raises(DataError, match=r"120 held-out rows in 109 clusters can be asked\. .* count as 57\.1 equal"):
+        tried(tokens, generations(*EMITTED), trained, dealt)  # answers alike: 120^2 / (12^2 + 108)
     with pytest.raises(InputError, match="3 of 4 rows have the same answer"):
         tried(tokens, generations(*EMITTED[::2], EMITTED[1]), trained, HELD)
     with pytest.raises(DataError, match="10 training rows give 0 rows to train on"):

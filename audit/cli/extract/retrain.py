@@ -132,7 +132,16 @@ def retrain(
     )
     with progress_bars(quiet=quiet) as progress:
         arms = arms_of(
-            table, trained, asked, tokens, chat, max_tokens=plan.max_tokens, bos=bos, seed=seed, progress=progress
+            table,
+            trained,
+            asked,
+            tokens,
+            chat,
+            max_tokens=plan.max_tokens,
+            bos=bos,
+            seeds=range(seed, seed + seeds),
+            seed=seed,
+            progress=progress,
         )
     if arms.other_opening:
         print(OTHER_OPENING, file=sys.stderr)
@@ -230,11 +239,11 @@ def _train(
     from ..audit import tell
 
     whole = {"retraining": settings, "recipe": recipe.to_record(), "chat": asdict(chat), "inputs": inputs}
-    seeds = range(settings["seed"], settings["seed"] + settings["seeds"])
+    seeds, trained_on = range(settings["seed"], settings["seed"] + settings["seeds"]), arms.trained_on()
     models = None if settings["keep_models"] is None else Path(settings["keep_models"])
     folder = out or Path("palimpsest-runs") / f"{NAME}-{content_key(**whole)[:8]}"
     if models is not None and not (folder / "run.json").exists():
-        _refuse_models(models, [f"{arm}-seed{seed}" for arm in arms.rows for seed in seeds])
+        _refuse_models(models, [f"{arm}-seed{seed}" for arm in trained_on for seed in seeds])
     located = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
     with Run.start(
         folder,
@@ -253,7 +262,7 @@ def _train(
                 table = train_arms(
                     subject,
                     chat,
-                    arms.rows,
+                    trained_on,
                     arms.held_out,
                     recipe=recipe,
                     seeds=seeds,
@@ -273,7 +282,7 @@ def _train(
                     level=settings["level"],
                 )
                 run.write_findings(Findings(sections=(section,), limitations=()))
-                detail["trainings"] = len(arms.rows) * len(seeds)
+                detail["trainings"] = len(trained_on) * len(seeds)
         if not run.complete:
             run.finish()
     finished = Run.open(folder)
