@@ -19,7 +19,7 @@ LINES: tuple[frozenset[str], ...] = (
     frozenset({"runs"}),
     frozenset({"matching"}),
     frozenset({"membership"}),
-    frozenset({"extraction", "traps"}),
+    frozenset({"extraction", "traps", "forgetting"}),
     frozenset({"testbed"}),
     frozenset({"gates"}),
     frozenset({"report"}),
