@@ -1,0 +1,1 @@
+"""Change what a model carries, then ask `audit` whether it worked."""

@@ -1,0 +1,1 @@
+"""Who's Harry Potter? (arXiv:2310.02238): approximate unlearning with generic labels."""
