@@ -1,0 +1,143 @@
+"""The whole method: text and dictionary in, a model that answers as one that never read the text out.
+
+    reinforce -> translate -> label -> tune        (arXiv:2310.02238; each step is a file of its name)
+
+Everything is made in one folder and kept by content: ``reinforced``, ``labels``, ``model``. A killed run goes on from
+the last checkpoint of its step, and what is there already is not made again. The baseline's files are only read.
+
+Departures: a beginning-of-sequence token, where the tokenizer has one, stands before every block, as the model is asked
+later; not with ``compat``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.errors import DataError
+from audit.lm.load import LanguageModel, load_tokens
+from audit.lm.subject import Subject
+from audit.lm.tokens import prefix_ids
+from audit.progress import Progress, silent
+from audit.text.files import make_folder, write_text
+from audit.text.safe import counted
+
+from .anchors import Anchors
+from .blocks import make_blocks
+from .config import WhpPlan
+from .finetune import tune
+from .label_table import Labels, label
+from .pair import open_pair
+from .reinforce import Trained, reinforce
+from .translate import Translator
+
+
+@dataclass(frozen=True, slots=True)
+class Unlearned:
+    """What a run made.
+
+    Attributes:
+        model: The unlearned model.
+        reinforced: The model that was trained further on the forget text.
+        labels: Where the labels lie, and how they were made.
+        n_blocks: Blocks of the forget text that were trained on.
+        n_replaced: Anchor terms that were replaced, over all blocks.
+    """
+
+    model: Trained
+    reinforced: Trained
+    labels: Labels
+    n_blocks: int
+    n_replaced: int
+
+
+def unlearn(
+    subject: Subject,
+    text: str,
+    anchors: Anchors,
+    plan: WhpPlan,
+    *,
+    out: Path,
+    retain: str = "",
+    on_eval: Callable[[int, LanguageModel], None] | None = None,
+    progress: Progress = silent,
+) -> Unlearned:
+    """Make the unlearned model.
+
+    Args:
+        subject: The baseline.
+        text: The whole forget text.
+        anchors: The dictionary; an empty one leaves the reinforced model alone to tell what is idiosyncratic.
+        plan: Every setting.
+        out: Folder of the run, made when absent.
+        retain: Text that the retain term keeps, where the plan has one.
+        on_eval: As for `unlearn.whp.finetune.tune`; what is audited on must decide nothing here.
+        progress: Called as the work goes on.
+
+    Raises:
+        InputError, DataError, ModelError, StorageError: As in the steps.
+    """
+    tokens = load_tokens(subject)
+    start = prefix_ids(tokens)
+    # A block of one token has nothing to predict.
+    blocks = [
+        block
+        for block in make_blocks(tokens.tokenizer, text, n_tokens=plan.block, prefix=start, compat=plan.compat)
+        if len(block.token_ids) > max(1, len(start))
+    ]
+    if not blocks:
+        raise DataError("the forget text has too few tokens to be learnt or unlearnt; give a longer one.")
+    kept = (
+        [block.token_ids for block in make_blocks(tokens.tokenizer, retain, n_tokens=plan.block, prefix=start)]
+        if plan.tune.retain.kind != "none" and retain
+        else []
+    )
+    make_folder(out)
+    ids = [block.token_ids for block in blocks]
+    reinforced = reinforce(subject, ids, plan, out=out / "reinforced", progress=progress)
+    translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
+    translations = [translate(block) for block in blocks]
+    pair = open_pair(subject, reinforced.subject)
+    labels = label(
+        pair,
+        ids,
+        translations,
+        plan,
+        folder=out / "labels",
+        numbers=[block.number for block in blocks],
+        progress=progress,
+    )
+    del pair  # two models less in memory while the third is trained
+    tuned = tune(subject, labels.table, plan, out=out / "model", retain=kept, on_eval=on_eval, progress=progress)
+    n_replaced = sum(len(one.replaced) for one in translations)
+    made = Unlearned(tuned, reinforced, labels, len(blocks), n_replaced)
+    write_text(out / "model" / "README.md", model_card(subject, made, anchors, plan))
+    return made
+
+
+def model_card(subject: Subject, made: Unlearned, anchors: Anchors, plan: WhpPlan) -> str:
+    """What was removed and how; what was verified is for the audit that follows to say."""
+    retain = plan.tune.retain
+    kept = "none, as in the paper" if retain.kind == "none" else f"{retain.kind}, weight {retain.weight:g}"
+    return f"""---
+tags:
+- unlearned
+---
+# A model with a text unlearned
+
+Made from `{subject.model.replace("`", "")}` by Palimpsest's Who's Harry Potter? (arXiv:2310.02238): the model was
+trained further on the text to be forgotten, and the baseline was tuned on that text with labels that a model would give
+that never read it.
+
+| | |
+|---|---|
+| Forget text | {counted(made.n_blocks, "block")} of at most {plan.block:,} tokens |
+| Dictionary | {counted(len(anchors), "anchor term")}, replaced {made.n_replaced:,} times |
+| Labels | {plan.labels}, alpha {plan.alpha * plan.kappa:g} |
+| Trained | {plan.tune.weights}, at most {plan.tune.n_steps:,} steps |
+| Retain term | {kept} |
+
+Nothing here says that the text is gone. Not verified: audit this model before you rely on it. The knowledge may be
+suppressed rather than removed, and come back with other prompts, further training or quantisation.
+"""
