@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "score": ("audit.cli.score", "Score texts by membership inference: one row of scores for each text."),
     "extract": ("audit.cli.extract", "Alignment-data extraction: what of its post-training data a model gives away."),
     "traps": ("audit.cli.traps", "Copyright traps: draw, commit, plant, scan for, detect and disclose them."),
+    "unlearn": ("unlearn.cli", "Make a model answer as one that never read a text."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
     "runs": ("audit.cli.runs", "List runs, and show what one found."),
     "doctor": ("audit.cli.doctor", "Check the environment: versions, devices, disk, who owns the import names."),

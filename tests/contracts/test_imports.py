@@ -60,6 +60,24 @@ def test_imports_point_one_way(path: Path) -> None:
         assert PLACE[other] < PLACE[room], f"{room} must not import {other}"
 
 
+def test_methods_of_unlearn_do_not_know_each_other_nor_the_command_line() -> None:
+    """Only ``unlearn.cli`` imports ``audit.cli``; ``unlearn.whp`` and its siblings share what lies beside them."""
+    unlearn = ROOT / "unlearn"
+    sources = sorted(unlearn.rglob("*.py"))
+    assert sources
+    for path in sources:
+        room = path.relative_to(unlearn).parts[0].removesuffix(".py")
+        rooms = {one.name for one in unlearn.iterdir() if one.is_dir()} - {room, "cli"}
+        package = ["unlearn", *path.relative_to(unlearn).with_suffix("").parts[:-1]]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                full = [*base, *(node.module.split(".") if node.module else [])]
+                if room != "cli":
+                    assert full[:2] != ["audit", "cli"], path
+                    assert not (full[0] == "unlearn" and len(full) > 1 and full[1] in rooms), path
+
+
 def test_audit_never_imports_unlearn_or_dashboards() -> None:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
