@@ -68,6 +68,8 @@ def test_methods_of_unlearn_do_not_know_each_other_nor_the_command_line() -> Non
     for path in sources:
         room = path.relative_to(unlearn).parts[0].removesuffix(".py")
         rooms = {one.name for one in unlearn.iterdir() if one.is_dir()} - {room, "cli"}
+        if room == "baselines":  # what is compared with the methods may look at them
+            rooms = set()
         package = ["unlearn", *path.relative_to(unlearn).with_suffix("").parts[:-1]]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
