@@ -1,0 +1,1 @@
+"""What a remedy is compared with: the usual unlearning methods, each in one file."""
