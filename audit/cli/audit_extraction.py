@@ -61,7 +61,8 @@ class _Read:
     generations: dict[Role, pa.Table]
     asked: dict[Role, Asked]
     notes: list[str]
-    dealing: Callable[[], Dealing]
+    dealing: Callable[[], Dealing]  # this and the next are made once, when a run is to be made
+    questions: Callable[[], tuple[dict[Role, Asked], Questions | None]]
     encoder: str | None
     cache: Path | None
 
@@ -121,6 +122,7 @@ def work_of(plan: AuditPlan, path: Path, models: Models) -> Work | None:
         to_ask,
         notes,
         dealing,
+        cache(lambda: _questions(asked, matching, (trained, held_out), dealing(), to_ask, models)),
         encoder,
         None if asked.cache is None else resolve_path(asked.cache, path),
     )
@@ -165,21 +167,27 @@ def _to_ask(asked: ExtractionTable, models: Models) -> tuple[dict[Role, Asked], 
     return found, notes
 
 
-def _questions(read: _Read, models: Models) -> tuple[dict[Role, Asked], Questions | None]:
+def _questions(
+    table: ExtractionTable,
+    plan: MatchPlan,
+    rows: tuple[Rows, Rows],
+    dealing: Dealing,
+    to_ask: dict[Role, Asked],
+    models: Models,
+) -> tuple[dict[Role, Asked], Questions | None]:
     """The same with the questions whose likelihood both are asked for, where there is a base."""
-    if "reference" not in read.asked or not read.table.likelihood_questions:
-        return read.asked, None
+    if "reference" not in to_ask or not table.likelihood_questions:
+        return to_ask, None
     assert models.subject is not None
     assert models.reference is not None
     tokens, base = load_tokens(models.subject), load_tokens(models.reference)
-    prefix = read.asked["subject"].plan.prefixes[0]
-    most = read.table.likelihood_questions
-    chosen = questions(tokens, prefix, *read.rows, read.dealing(), plan=read.plan, most=most)
+    prefix = to_ask["subject"].plan.prefixes[0]
+    chosen = questions(tokens, prefix, *rows, dealing, plan=plan, most=table.likelihood_questions)
     of_base = cut(base, prefix, chosen.texts, chosen.prompts.ids)
     require_same(of_base, chosen.prompts)
     return {
-        "subject": replace(read.asked["subject"], prompts=chosen.prompts),
-        "reference": replace(read.asked["reference"], prompts=of_base),
+        "subject": replace(to_ask["subject"], prompts=chosen.prompts),
+        "reference": replace(to_ask["reference"], prompts=of_base),
     }, chosen
 
 
@@ -198,7 +206,7 @@ def _check(read: _Read, models: Models) -> None:
     for subject in subjects:
         pick_device(subject.device)
         find_checkpoint(subject)
-    _questions(read, models)
+    read.questions()
     tell_prefixes(read.asked["subject"].plan.prefixes)
     for note in read.notes:
         print(for_terminal(f"note: {note}"), file=sys.stderr)
@@ -208,7 +216,7 @@ def _audit(read: _Read, models: Models, run: Run, progress: Progress) -> AuditSe
     for role, table in read.generations.items():
         if not run.items_path(GENERATIONS[role]).exists():
             run.write_items(GENERATIONS[role], table, secret=True)
-    to_ask, chosen = _questions(read, models)
+    to_ask, chosen = read.questions()
     for role, asked in to_ask.items():
         load = models.loaders[role]
         assert load is not None

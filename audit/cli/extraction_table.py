@@ -78,7 +78,7 @@ class ExtractionTable(PlanTable):
     @model_validator(mode="after")
     def _fit_generations(self) -> Self:
         if self.generations is None:
-            if self.temperature == 0 and self.n > max(1, len(self.prefix) or 2):
+            if self.temperature == 0 and self.n > (len(self.prefix) or 2):
                 raise ValueError(
                     f"temperature is 0, so all {self.n:,} generations after one prefix would be the same; give a "
                     "temperature above 0."

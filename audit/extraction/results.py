@@ -77,8 +77,8 @@ class Result:
         curve_at: Numbers of generations, ascending.
         curve: Coverage (rule "any") of so many generations.
         hits_on: Hits of each training row by rule "best", shape (N,).
-        halves: Of the hits on either half, those on the trained one; None without held-out rows.
-        base_halves: The same for the base model: its own check, 0.5 expected.
+        halves: Of the hits on either half, those on the trained one; None where the halves cannot be tested.
+        base_halves: The same for the base model: its own check.
     """
 
     view: View
@@ -109,7 +109,7 @@ class Sets:
         clusters: Near-duplicates among the training rows, a label for each.
         held_out_clusters: Of alike held-out rows, one counts as a negative; a label for each.
         units: What was dealt to the halves as one, a label for each training row and then for each held-out row.
-        halves: For the test of trained against held-out rows, or None where the division was not random.
+        halves: For the test of trained against held-out rows, or None where they cannot be tested (`Dealing.why_not`).
     """
 
     generated: Side

@@ -64,7 +64,11 @@ def questions(
     plan: MatchPlan,
     most: int,
 ) -> Questions:
-    """Questions of both halves that can be asked; canaries and near-duplicates across the halves have no part.
+    """Questions of both halves that can be asked.
+
+    Where the halves can be tested, the rows of that test in the view of questions (`Dealing.tested_in`), whole units
+    drawn at random where there are too many, so that the p-value holds for the dealing that was made. Else those that
+    are no canary and have no near-duplicate in the other half, and no p-value is told.
 
     Args:
         lm: The post-trained model's tokenizer.
@@ -73,15 +77,18 @@ def questions(
         held_out: Rows that were not.
         dealing: What the rows say of their division.
         plan: The seed.
-        most: Questions of each half at most, >= 1, drawn at random.
+        most: Questions of each half at most, >= 1; a single larger unit is asked whole.
 
     Raises:
         DataError: Fewer than ten of a half are left.
     """
     n_trained = len(trained)
-    both = np.isin(dealing.near, np.intersect1d(dealing.near[:n_trained], dealing.near[n_trained:]))
-    if dealing.by_row:
-        both |= np.bincount(dealing.near)[dealing.near] > 1
+    asked = [*trained.questions, *held_out.questions]
+    first_half, second_half = dealing.tested_in(asked)
+    dealt = np.zeros(len(asked), dtype=bool)
+    dealt[first_half], dealt[n_trained + second_half] = True, True
+    if dealing.why_not:
+        dealt = ~np.isin(dealing.near, np.intersect1d(dealing.near[:n_trained], dealing.near[n_trained:]))
     left_out: Counter[str] = Counter()
     places: list[int] = []
     for number, (rows, first) in enumerate(((trained, 0), (held_out, n_trained))):
@@ -89,27 +96,39 @@ def questions(
         for place, told in enumerate(rows.repetitions):
             if told is not None:
                 reasons[place] = "canary"
-            elif both[first + place]:
-                reasons[place] = "near-duplicates" if dealing.by_row else "near-duplicate in the other half"
+            elif not dealt[first + place]:
+                reasons[place] = "near-duplicates, or not dealt"
         left_out.update(reason for reason in reasons if reason is not None)
         usable = np.array([first + place for place, reason in enumerate(reasons) if reason is None], dtype=np.int64)
         if len(usable) < _LEAST:
             told_reasons = "; ".join(f"{reason}: {n:,}" for reason, n in left_out.items()) or "there are no more rows"
             raise DataError(
                 f"{rows.source}: {counted(len(usable), 'question')} can be asked; the likelihood needs {_LEAST} of "
-                f"each half ({told_reasons})."
+                f"each half ({told_reasons}). Give more rows, or leave the likelihood out: likelihood_questions = 0."
             )
-        if len(usable) > most:
-            left_out["not drawn"] += len(usable) - most
-            usable = np.sort(np.random.default_rng([plan.seed, number]).choice(usable, most, replace=False))
-        places += usable.tolist()
-    texts, ids = [*trained.questions, *held_out.questions], [*trained.ids, *held_out.ids]
+        drawn = _drawn(usable, dealing.units[usable], most, np.random.default_rng([plan.seed, number]))
+        if len(drawn) < len(usable):
+            left_out["not drawn"] += len(usable) - len(drawn)
+        places += drawn.tolist()
+    ids = [*trained.ids, *held_out.ids]
     labels: list[Hashable] = [(place < n_trained, int(dealing.units[place])) for place in places]
     # Ids of the two files may be the same.
     names = [f"{'trained' if place < n_trained else 'held-out'} {ids[place]}" for place in places]
-    chosen = tuple(texts[place] for place in places)
+    chosen = tuple(asked[place] for place in places)
     prompts = cut(lm, prefix, chosen, names)
     return Questions(chosen, prompts, np.array(places) < n_trained, tuple(labels), dict(left_out))
+
+
+def _drawn(
+    places: NDArray[np.int64], units: NDArray[np.int64], most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Whole units in a random order, as many as hold at most ``most`` places, and one in any case; ascending."""
+    if len(places) <= most:
+        return places
+    names, codes = np.unique(units, return_inverse=True)
+    order = rng.permutation(len(names))
+    n = int(np.searchsorted(np.bincount(codes)[order].cumsum(), most, side="right"))
+    return places[np.isin(codes, order[: max(1, n)])]
 
 
 def shift_of(base: Floats, post: Floats, asked: Questions, *, plan: MatchPlan) -> LikelihoodShift:

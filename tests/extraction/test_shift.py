@@ -51,12 +51,26 @@ def test_what_cannot_be_asked_or_was_not_dealt_is_left_out_and_counted(tokens: T
     assert found.left_out["holds a special token"] == 1
     assert found.left_out["longer than the context"] == 1
     assert found.left_out["canary"] == 1
-    assert found.left_out["near-duplicates"] == 2  # one question in both halves
+    assert found.left_out["near-duplicates, or not dealt"] == 2  # one question in both halves
     assert found.trained.sum() == 26
     assert (~found.trained).sum() == 24
     fewer = asked(tokens, first, second, most=12)
     assert fewer.trained.tolist() == [True] * 12 + [False] * 12
     assert fewer.left_out["not drawn"] == 14 + 12
+
+
+def test_whole_clusters_are_drawn_and_a_row_near_another_clusters_stays(tokens: Tokens) -> None:
+    """Left out only where they straddle, rows like those of others would stay more often in the larger half."""
+    first, second = rows(1, 40, "a"), rows(2, 40, "b")
+    wholes = [*second.wholes[:1], *first.wholes[1:]]
+    first = replace(first, wholes=tuple(wholes), clusters=tuple(f"a{place // 4}" for place in range(40)))
+    second = replace(second, clusters=tuple(f"b{place // 4}" for place in range(40)))
+    every = asked(tokens, first, second)
+    assert every.trained.sum() == (~every.trained).sum() == 40
+    found = asked(tokens, first, second, most=18)
+    assert found.trained.sum() == (~found.trained).sum() == 16
+    sizes = {label: found.clusters.count(label) for label in found.clusters}
+    assert set(sizes.values()) == {4}
 
 
 def test_too_few_questions_are_refused(tokens: Tokens) -> None:
