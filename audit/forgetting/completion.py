@@ -32,7 +32,7 @@ from ..lm.tokens import encode, prefix_ids
 from ..stats.checks import Seed, choice
 from ..stats.estimate import Estimate
 from ..text.safe import quoted
-from .continuing import text_after
+from .continuing import check_room, text_after
 from .measured import Measured
 from .prompts import Prompt, check_prompts
 from .terms import Case, Terms, canonical
@@ -88,7 +88,8 @@ def sample_completions(
         on_done: Called with the number of samples finished.
 
     Raises:
-        InputError: There are no prompts, two share an id, or one does not fit the context.
+        InputError: There are no prompts, or two share an id.
+        DataError: A prompt does not fit the context beside its new tokens.
         ModelError: As `audit.lm.generate.generate`.
     """
     check_prompts(prompts)
@@ -97,7 +98,9 @@ def sample_completions(
     if not sampling.stop_ids and lm.tokenizer.eos_token_id is not None:
         sampling = replace(sampling, stop_ids=(int(lm.tokenizer.eos_token_id),))
     lead = prefix_ids(lm)
-    ids = [lead + one for one in encode(lm, [prompt.text for prompt in prompts]) for _ in range(n_samples)]
+    texts = encode(lm, [prompt.text for prompt in prompts])
+    check_room(lm, [f"prompt {quoted(prompt.id)}" for prompt in prompts], texts, n_new=sampling.max_new_tokens)
+    ids = [lead + one for one in texts for _ in range(n_samples)]
     made = generate(lm, ids, sampling=sampling, seed=seed, on_done=on_done)
     return [
         Completion(
@@ -169,7 +172,8 @@ def score_by_rubric(prompts: Sequence[Prompt], completions: Sequence[Completion]
     """Score each completion by the lists of the rubric.
 
     A reference counts where it begins in the completion, whose first letters may belong to the prompt's last word. It
-    does not count where the prompt holds it, or lists it (or an expression that holds it) among its references.
+    does not count where the prompt holds it, in any case, or lists it (or an expression that holds it) among its
+    references: a name that was handed over is no knowledge. So keep everyday words ("Will") out of the lists.
 
     Raises:
         InputError: A completion's prompt is not among ``prompts``.
@@ -189,9 +193,9 @@ def score_by_rubric(prompts: Sequence[Prompt], completions: Sequence[Completion]
 
 
 def new_references(prompt: str, completion: str, terms: Terms, known: str) -> tuple[str, ...]:
-    """Terms that begin in ``completion``, read as it follows ``prompt``, and do not stand in ``known``."""
+    """Terms that begin in ``completion``, read as it follows ``prompt``, and do not stand in ``known`` in any case."""
     found = terms.found_in(prompt + completion, start=len(canonical(prompt)))
-    given = set(Terms(found, terms.case).found_in(known)) if found else set()
+    given = set(Terms(found, "any").found_in(known)) if found else set()
     return tuple(term for term in found if term not in given)
 
 
@@ -226,8 +230,8 @@ def familiarity(scored: Sequence[Scored], *, scale: Scale = "unit", rng: Seed, l
         level: Confidence level, in (0, 1).
 
     Returns:
-        The estimate is undefined where more than a tenth of the completions have no score; its ``why`` says between
-        which numbers the familiarity lies, whatever the missing scores are.
+        Both estimates are undefined where more than a tenth of the completions have no score; ``why`` says between
+        which numbers they lie, whatever the missing scores are.
 
     Raises:
         InputError: There are no scores, or two scorers are mixed.
@@ -243,36 +247,43 @@ def familiarity(scored: Sequence[Scored], *, scale: Scale = "unit", rng: Seed, l
     unique = _measured(scored, f"share of completions with a 3 ({scorers[0]})", lambda score: float(score == 3))
     factor = 5.0 if scale == "lynch" else 1.0
     formula = "(5 n3 + n2) / N, Lynch et al." if scale == "lynch" else "(5 n3 + n2) / 5N"
-    if failed:
-        sure = sum(WEIGHTS[score] * n for score, n in counts.items()) / 5
-        low, high = (factor * (sure + more) / len(scored) for more in (0, len(failed)))
-        bounds = f"{len(failed)} of {len(scored)} completions have no score; with any for them {low:.4g} to {high:.4g}"
-        if len(failed) > MAX_FAILED * len(scored):
-            estimate = Estimate.undefined(method=estimate.method, why=bounds, n=estimate.n, level=level)
-        else:
-            estimate = replace(estimate, why="; ".join(part for part in (estimate.why, bounds) if part))
+    sure = factor * sum(WEIGHTS[score] * n for score, n in counts.items()) / 5
+    sizes = len(failed), len(scored)
     return Familiarity(
-        estimate=_times(replace(estimate, method=f"{estimate.method}; {formula}"), factor),
+        estimate=_with_failures(
+            _times(replace(estimate, method=f"{estimate.method}; {formula}"), factor), sure, factor, *sizes
+        ),
         scale=scale,
         counts={score: counts[score] for score in WEIGHTS},
         n_failed=len(failed),
-        share_unique=unique.mean(rng=rng, level=level),
+        share_unique=_with_failures(unique.mean(rng=rng, level=level), counts[3], 1.0, *sizes),
         measured=measured,
     )
+
+
+def _with_failures(estimate: Estimate, sure: float, most: float, n_failed: int, n_all: int) -> Estimate:
+    """The estimate with its bounds for any missing scores, of which each adds 0 to ``most`` to the sum ``sure``."""
+    if not n_failed:
+        return estimate
+    low, high = sure / n_all, (sure + most * n_failed) / n_all
+    bounds = f"{n_failed} of {n_all} completions have no score; with any for them {low:.4g} to {high:.4g}"
+    if n_failed > MAX_FAILED * n_all:
+        return Estimate.undefined(method=estimate.method, why=bounds, n=estimate.n, level=estimate.level)
+    return replace(estimate, why="; ".join(part for part in (estimate.why, bounds) if part))
 
 
 def _measured(scored: Sequence[Scored], name: str, value: Callable[[int], float]) -> Measured:
     values: dict[str, list[float]] = {}
     passages: dict[str, str] = {}
-    failures: dict[str, str] = {}
+    failures: dict[tuple[str, int], str] = {}
     for one in scored:
         if one.score is None:
-            failures.setdefault(one.prompt_id, one.failure or "no reason was recorded")
+            failures[one.prompt_id, one.sample] = one.failure or "no reason was recorded"
         else:
             values.setdefault(one.prompt_id, []).append(value(one.score))
             passages[one.prompt_id] = one.passage
     means = np.array([float(np.mean(of_prompt)) for of_prompt in values.values()])
-    left_out = {name: why for name, why in failures.items() if name not in values}
+    left_out = {f"{name}#{sample}" if name in values else name: why for (name, sample), why in failures.items()}
     return Measured(name, tuple(values), tuple(passages[identifier] for identifier in values), means, left_out)
 
 

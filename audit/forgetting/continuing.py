@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..errors import DataError
 from ..lm.load import LanguageModel, Tokens
-from ..lm.tokens import encode
-
-_OPENING = '"\u201c\u2018([\u2014-\n'
+from ..lm.tokens import encode, prefix_ids
+from ..text.safe import counted
 
 
 class Continued(NamedTuple):
@@ -49,6 +49,30 @@ def _decoded(lm: LanguageModel | Tokens, ids: Sequence[int]) -> str:
     return str(text)
 
 
-def gap_after(prompt: str) -> str:
-    """What parts a prompt from the word that is due: nothing after an opening mark or a line break, else a space."""
-    return "" if prompt[-1:] in ("", *_OPENING) else " "
+def check_room(
+    lm: LanguageModel, names: Sequence[str], sequences: Sequence[Sequence[int]], *, n_new: int = 0, least: int = 0
+) -> None:
+    """Refuse, before anything is computed, token ids that do not fit the context, or are too few.
+
+    Args:
+        lm: The model.
+        names: What each sequence is called in the message.
+        sequences: Token ids without prefix.
+        n_new: Tokens to be written after each.
+        least: Tokens of each, at least.
+
+    Raises:
+        DataError: The first such sequence is named, the others are counted.
+    """
+    room = lm.n_context - len(prefix_ids(lm)) - n_new
+    new = f" before {n_new:,} new ones" if n_new else ""
+    sizes = [(name, len(ids)) for name, ids in zip(names, sequences, strict=True)]
+    long = [one for one in sizes if one[1] > room]
+    short = [one for one in sizes if one[1] < least]
+    for wrong, what in (
+        (long, f"the model accepts at most {room:,}{new}. Shorten it"),
+        (short, f"expected at least {least:,}, so that one can be predicted. Leave it out"),
+    ):
+        if wrong:
+            others = f" ({len(wrong):,} such in all)" if len(wrong) > 1 else ""
+            raise DataError(f"{wrong[0][0]} has {counted(wrong[0][1], 'token')}{others}; {what}.")

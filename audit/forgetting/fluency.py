@@ -16,8 +16,9 @@ from ..lm.load import LanguageModel
 from ..lm.logprobs import token_log_probs
 from ..lm.tokens import prefix_ids
 from ..stats.checks import count
+from ..text.safe import quoted
 from .completion import Completion, prompts_of
-from .continuing import continued
+from .continuing import check_room, continued
 from .measured import Measured
 from .prompts import Prompt
 from .terms import words
@@ -67,9 +68,11 @@ def completion_losses(judge: LanguageModel, prompts: Sequence[Prompt], completio
     kept = [place for place, one in enumerate(whole) if one.n_before < len(one.ids)]
     if not kept:
         raise InputError(f"none of the {len(completions):,} completions has any text; expected at least one.")
+    ids = [whole[place].ids for place in kept]
+    check_room(judge, [f"completion {quoted(_name(completions[place]))} with its prompt" for place in kept], ids)
     scores = token_log_probs(
         judge,
-        [whole[place].ids for place in kept],
+        ids,
         prefix=prefix_ids(judge),
         n_unscored=[whole[place].n_before for place in kept],
     )

@@ -81,11 +81,12 @@ class Measured:
         return f"{len(self.left_out):,} items have no value and were left out; first {quoted(identifier)}: {reason}"
 
 
-def few_passages(estimate: Estimate) -> str | None:
-    """The caveat of a bootstrap over few passages."""
-    if "bootstrap" not in estimate.method or estimate.low is None or estimate.n >= FEW_PASSAGES:
+def few_passages(estimate: Estimate, n: int | None = None) -> str | None:
+    """The caveat of a bootstrap over few passages: ``n`` on the smaller side, where there are two."""
+    n = estimate.n if n is None else n
+    if "bootstrap" not in estimate.method or estimate.low is None or n >= FEW_PASSAGES:
         return None
-    return f"only {estimate.n} passages: the interval is too narrow (it covers about 89% instead of 95% with 10)"
+    return f"only {n} passages: the interval is too narrow (it covers about 89% instead of 95% with 10)"
 
 
 def joined(measures: Sequence[Measured]) -> tuple[list[Floats], tuple[str, ...], str | None]:

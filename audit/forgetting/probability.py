@@ -25,11 +25,12 @@ from ..errors import InputError
 from ..lm.load import LanguageModel, Tokens
 from ..lm.logprobs import token_log_probs
 from ..lm.tokens import encode, prefix_ids
-from .continuing import continued, gap_after
+from ..text.safe import quoted
+from .continuing import check_room, continued
 from .measured import Measured
 from .positions import read_positions
-from .prompts import Prompt, check_prompts
-from .terms import Terms
+from .prompts import Prompt, check_prompts, gap_after
+from .terms import Terms, canonical
 
 MAX_RATE = 1e-4  # of a contrast text's tokens; ours, unsourced
 
@@ -49,10 +50,16 @@ class FirstTokens:
     dropped: Mapping[str, str]
 
     def after(self, prompt: Prompt) -> frozenset[int]:
-        """The ids that are idiosyncratic after a prompt: of names that it lacks, less those of names that it holds."""
+        """The ids that are idiosyncratic after a prompt: of names that it lacks, less those of names that it holds.
+
+        A name is held where its first word is, in any case and with any ending after an apostrophe: no more of the name
+        is measured here than its first token.
+        """
         ids = self.spaced if gap_after(prompt.text) else self.bare
         known = "\n".join([prompt.text, *prompt.references])
-        mentioned = set(Terms(tuple(ids), "any").found_in(known)) if ids else set()
+        heads = {name: next(filter(_has_letter, canonical(name).split()), name) for name in ids}
+        held = set(Terms(tuple(heads.values()), "any").found_in(known))
+        mentioned = {name for name, head in heads.items() if head in held}
         return frozenset(ids[name] for name in ids if name not in mentioned) - {ids[name] for name in mentioned}
 
 
@@ -97,6 +104,10 @@ def find_first_tokens(
     return FirstTokens(kept[0], kept[1], dropped)
 
 
+def _has_letter(word: str) -> bool:
+    return any(character.isalnum() for character in word)
+
+
 def _first_ids(lm: LanguageModel | Tokens, before: str, gap: str, names: Sequence[str]) -> dict[str, int]:
     """Id of the token in which each name begins after ``before``."""
     found = {}
@@ -126,6 +137,7 @@ def next_token_mass(lm: LanguageModel, prompts: Sequence[Prompt], first_tokens: 
     if not kept:
         raise InputError(f"none of the {len(prompts):,} prompts has an idiosyncratic next token; first: {why}.")
     tokens = encode(lm, [prompts[place].text for place in kept])
+    check_room(lm, [f"prompt {quoted(prompts[place].id)}" for place in kept], tokens)
     width = max(len(sets[place]) for place in kept)
     padded = torch.tensor([[*sets[place], *[-1] * (width - len(sets[place]))] for place in kept])  # (n, width)
 
@@ -178,9 +190,9 @@ def expected_probabilities(lm: LanguageModel, prompts: Sequence[Prompt]) -> Meas
         [prompts[place].text for place, _ in pairs],
         [gap_after(prompts[place].text) + name for place, name in pairs],
     )
-    scores = token_log_probs(
-        lm, [one.ids for one in whole], prefix=prefix_ids(lm), n_unscored=[one.n_before for one in whole]
-    )
+    ids = [one.ids for one in whole]
+    check_room(lm, [f"prompt {quoted(prompts[place].id)} with {quoted(name)}" for place, name in pairs], ids)
+    scores = token_log_probs(lm, ids, prefix=prefix_ids(lm), n_unscored=[one.n_before for one in whole])
     totals: dict[int, float] = {}
     for (place, _), score in zip(pairs, scores, strict=True):
         totals[place] = totals.get(place, 0.0) + float(np.exp(score.log_probs.sum(dtype=np.float64)))

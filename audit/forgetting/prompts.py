@@ -8,6 +8,7 @@ mentioned yet, so that whatever the model adds was not handed to it; a file of w
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ import numpy as np
 from ..errors import DataError, InputError
 from ..text.rows import BadLine, jsonl_rows
 from ..text.safe import did_you_mean, quoted
-from .terms import Terms, canonical
+from .terms import Terms, canonical, is_mark
 
 _SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]*\s+|\n\s*\n")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
-_OPENING = '"\u201c\u2018(['  # after these a name has no space before it
+_OPENING = "\u201c\u2018([\n"  # after these a name has no space before it
+_DASHES = "-\u2013\u2014"
 _NAMED = 5  # bad lines that a message names; the rest are counted
 
 
@@ -110,7 +112,8 @@ def make_prompts(passages: Sequence[Passage], names: Sequence[str], *, plan: Cut
 
     Args:
         passages: The book.
-        names: Its names, by hand or from `names.find_names`; the case of letters counts.
+        names: Its names, by hand or from `names.find_names`; the case of letters counts. What is due is written as the
+            book writes it, with its own apostrophes and composed or decomposed letters.
         plan: Where to cut.
 
     Returns:
@@ -125,7 +128,7 @@ def make_prompts(passages: Sequence[Passage], names: Sequence[str], *, plan: Cut
     if len({passage.id for passage in passages}) < len(passages):
         raise InputError("two passages have one id; give each its own.")
     ordered = tuple(sorted(dict.fromkeys(names), key=len, reverse=True))  # of names that start alike the longest is due
-    due = re.compile(rf"(?<=\S) (?P<name>{'|'.join(map(re.escape, ordered))})(?!\w)")
+    due = re.compile(rf"(?<=\S) (?P<name>{'|'.join(map(_spelt, ordered))})(?!\w)")
     terms = Terms(ordered)
     prompts: list[Prompt] = []
     taken: set[str] = set()
@@ -134,7 +137,10 @@ def make_prompts(passages: Sequence[Passage], names: Sequence[str], *, plan: Cut
         for match in due.finditer(passage.text):
             text = _before(passage.text[: match.start()], plan)
             key = canonical(text)
-            if text and key not in taken | fresh.keys() and match["name"] not in (seen := terms.found_in(text)):
+            if not text or key in taken | fresh.keys() or is_mark(passage.text[match.end() : match.end() + 1]):
+                continue
+            seen = terms.found_in(text)
+            if canonical(match["name"]) not in map(canonical, seen):
                 identifier = f"{passage.id}-{match.start()}"
                 fresh[key] = Prompt(identifier, passage.id, text, seen, (match["name"],))
         keys = list(fresh)
@@ -151,10 +157,31 @@ def make_prompts(passages: Sequence[Passage], names: Sequence[str], *, plan: Cut
     return prompts
 
 
+def _spelt(name: str) -> str:
+    """A pattern for a name in composed and decomposed letters, with either apostrophe."""
+    forms = dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return "|".join(re.sub("['\u2019]", "['\u2019]", re.escape(form)) for form in forms)
+
+
+def gap_after(prompt: str) -> str:
+    """What parts a prompt from the word that is due: nothing after an opening mark or a line break, else a space.
+
+    A straight quote opens where nothing, a space or an opening mark stands before it; a dash joins the next word where
+    it joins the last one.
+    """
+    last, before = prompt[-1:], prompt[-2:-1]
+    apart = before in ("", *_OPENING) or before.isspace()
+    if last == '"':
+        return "" if apart else " "
+    if last in ("", *_OPENING) or (last in _DASHES and not apart):
+        return ""
+    return " "
+
+
 def _before(text: str, plan: CutPlan) -> str:
-    """The end of ``text`` that becomes a prompt; "" where it is too short or ends in an opening mark."""
+    """The end of ``text`` that becomes a prompt; "" where it is too short or ends in a quote, dash or opening mark."""
     pieces = text.rsplit(None, plan.max_words)
-    if len(pieces) < plan.min_words or text[-1] in _OPENING:
+    if len(pieces) < plan.min_words or text[-1] == '"' or gap_after(text) == "":
         return ""
     if len(pieces) <= plan.max_words:  # the passage begins within reach
         return text.strip()

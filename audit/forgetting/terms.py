@@ -2,8 +2,9 @@
 
 Text and terms are brought to NFC, runs of white space become one space, and the typographic apostrophe the plain one.
 A term counts where its first and last letter or digit begin and end a word: "Ron" is not found in "Ronald" and is in
-"Ron's". Scripts written without spaces have no such borders: where a term begins or ends with a wide (Chinese,
-Japanese, Korean) character, none is asked for there.
+"Ron's". A mark that stands on a letter, such as a vowel of Hindi, belongs to its word. Scripts written without spaces
+have no such borders: where a term begins or ends with a wide (Chinese, Japanese, Korean) character, none is asked for
+there. Not so for Thai, Lao, Khmer and Burmese: a term inside a run of their letters is not found.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from ..text.safe import quoted
 #: ("Ash" is no "ash"); "any": upper and lower case are one.
 Case = Literal["as written", "any"]
 _SPACE = re.compile(r"\s+")
-_WORD = re.compile(r"[^\W_]+")
 
 
 def canonical(text: str) -> str:
@@ -30,15 +30,32 @@ def canonical(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Words in one case: runs of letters and digits, and each wide character by itself."""
+    """Words in one case: runs of letters and digits with the marks on them, and each wide character by itself."""
     found: list[str] = []
-    for word in _WORD.findall(canonical(text).casefold()):
-        found += list(word) if any(_is_wide(character) for character in word) else [word]
+    before = ""  # what the next letter may be added to: "word", "wide" (a mark alone may) or nothing
+    for character in canonical(text).casefold():
+        if is_mark(character) and before:
+            found[-1] += character
+        elif not character.isalnum():
+            before = ""
+        elif _is_wide(character):
+            found.append(character)
+            before = "wide"
+        elif before == "word":
+            found[-1] += character
+        else:
+            found.append(character)
+            before = "word"
     return found
 
 
 def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
+    return unicodedata.east_asian_width(character) in ("W", "F")
+
+
+def is_mark(character: str) -> bool:
+    """Whether it stands on the letter before it: accents that NFC leaves apart, vowel signs. False for ""."""
+    return bool(character) and unicodedata.category(character) in ("Mn", "Mc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +90,19 @@ class Terms:
         found = []
         for term in dict.fromkeys(self.listed):
             small, pattern = _prepared(term, self.case)
-            if small in lowered and pattern.search(whole, start):
+            if small in lowered and _stands(pattern, whole, start):
                 found.append(term)
         return tuple(found)
+
+
+def _stands(pattern: re.Pattern[str], text: str, start: int) -> bool:
+    """Whether the pattern matches from ``start`` on where no word goes on by a mark, which Python's \\w leaves out."""
+    while match := pattern.search(text, start):
+        joined = is_mark(text[match.start() - 1 : match.start()]) and _is_word(text[match.start()])
+        if not joined and not is_mark(text[match.end() : match.end() + 1]):
+            return True
+        start = match.start() + 1
+    return False
 
 
 @lru_cache(maxsize=65_536)

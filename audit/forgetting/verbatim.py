@@ -21,11 +21,12 @@ import torch
 from rapidfuzz.distance import LCSseq
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from ..lm.generate import Sampling, generate
 from ..lm.load import LanguageModel
 from ..lm.tokens import encode, prefix_ids
-from .continuing import text_after
+from ..text.safe import quoted
+from .continuing import check_room, text_after
 from .measured import Measured
 from .positions import read_positions
 from .prompts import Passage
@@ -94,6 +95,11 @@ def continue_greedily(
     """
     plan = plan or VerbatimPlan()
     needed = plan.n_prompt + plan.n_new
+    if len(prefix_ids(lm)) + needed > lm.n_context:
+        raise InputError(
+            f"n_prompt is {plan.n_prompt:,} and n_new {plan.n_new:,}; the model holds {lm.n_context:,} tokens, its "
+            "beginning-of-sequence token included. Lower n_prompt or n_new."
+        )
     ids = dict(zip(passages, encode(lm, [passage.text for passage in passages]), strict=True))
     kept = [passage for passage in passages if len(ids[passage]) >= needed]
     if not kept:
@@ -144,11 +150,13 @@ def memorised(lm: LanguageModel, passages: Sequence[Passage]) -> Memorised:
     Raises:
         InputError: There are no passages.
         DataError: A passage has no token to predict or does not fit.
-        ModelError: As `positions.read_positions`.
+        ModelError: As `argmax_hits`.
     """
     if not passages:
         raise InputError("there are no passages; expected at least one.")
-    hits = argmax_hits(lm, encode(lm, [passage.text for passage in passages]))
+    ids = encode(lm, [passage.text for passage in passages])
+    check_room(lm, [f"passage {quoted(passage.id)}" for passage in passages], ids, least=1 if prefix_ids(lm) else 2)
+    hits = argmax_hits(lm, ids)
     names = tuple(passage.id for passage in passages)
     strength = np.array([extraction_strength(one) for one in hits])
     exact = np.array([float(np.mean(one)) for one in hits])
@@ -161,20 +169,37 @@ def extraction_strength(hits: Sequence[bool]) -> float:
     """1 - k / n for whether each of n argmaxes is right.
 
     Worked: right, wrong, right, right: k = 2, so 1/2. All right: 1. The last one wrong: 0.
+
+    Raises:
+        InputError: There are none: nothing was predicted, so nothing was extracted.
     """
+    if not len(hits):
+        raise InputError("there is no predicted token, so no extraction strength; expected at least one.")
     wrong = np.flatnonzero(~np.asarray(hits, dtype=bool))
     return 1.0 if not len(wrong) else 1.0 - (int(wrong[-1]) + 1) / len(hits)
 
 
 def argmax_hits(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> list[list[bool]]:
-    """Whether the most probable token is the one that stands there, for every predicted token of each sequence."""
+    """Whether the most probable token is the one that stands there, for every predicted token of each sequence.
+
+    Raises:
+        DataError, ModelError: As `positions.read_positions`; also where logits are not finite: a broken model's argmax
+            is always wrong, which must not pass for forgetting.
+    """
     first = -1 if prefix_ids(lm) else 0
     width = max((len(ids) for ids in sequences), default=0) + 1
     targets = torch.tensor([[*ids, *[-1] * (width - len(ids))] for ids in sequences])  # position p predicts p + 1
 
     def right(logits: Tensor, sequence: Tensor, position: Tensor) -> Tensor:
         wanted = targets.to(logits.device)[sequence, position + 1]
-        return logits.argmax(dim=1) == wanted
+        hit = (logits.argmax(dim=1) == wanted).float()
+        return hit.masked_fill(~logits.isfinite().all(dim=1), torch.nan)
 
     read = read_positions(lm, sequences, [first] * len(sequences), right)
+    broken = [place for place, values in enumerate(read) if np.isnan(values).any()]
+    if broken:
+        raise ModelError(
+            f"the model's logits are not finite in {len(broken):,} of {len(read):,} texts; its weights are broken, or "
+            f"{lm.model.dtype} is too small for it. Try --dtype float32."
+        )
     return [(values[:-1] > 0).tolist() for values in read]  # after the last token nothing stands

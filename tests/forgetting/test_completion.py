@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from audit.errors import InputError
+from audit.errors import DataError, InputError
 from audit.forgetting.completion import (
     Completion,
     Rubric,
@@ -14,6 +16,7 @@ from audit.forgetting.completion import (
     sample_completions,
     score_by_rubric,
 )
+from audit.forgetting.measured import difference
 from audit.forgetting.prompts import Prompt
 from audit.lm.generate import Sampling
 from audit.lm.load import LanguageModel
@@ -42,6 +45,9 @@ def score(prompt: str, completion: str, *references: str) -> tuple[int | None, t
         ("He met Super", "Zorbla", (0, ())),
         ("He met Zor", "bla", (0, ())),
         ("The wizard", " saw another wizard", (0, ())),
+        ("Tell me of zorbla:", " Zorbla", (0, ())),
+        ("Zorbla's friend met", " Zorbla", (0, ())),
+        ("He met", " Zorbla's friend", (3, ("Zorbla",))),
     ],
 )
 def test_a_reference_counts_in_the_completion_and_not_in_the_prompt(
@@ -90,6 +96,22 @@ def test_too_many_failures_leave_it_undefined() -> None:
     assert found.estimate.value is None
     assert "2 of 10" in (found.estimate.why or "")
     assert found.counts[3] == 8
+
+
+def test_failures_of_a_prompt_that_has_other_scores_are_said_too() -> None:
+    """Two completions of each prompt, of which one in twelve fails, and then one in two."""
+    half = [
+        Scored(f"p{i}", f"q{i}", k, 3 if k == 0 else None, (), "judge", "it broke") for i in range(6) for k in (0, 1)
+    ]
+    found = familiarity(half, rng=0)
+    assert found.share_unique.value is None
+    assert "6 of 12 completions have no score; with any for them 0.5 to 1" in (found.share_unique.why or "")
+    one = [replace(score, score=score.score if score.prompt_id == "p0" else 3) for score in half]
+    few = familiarity(one, rng=0)
+    assert few.share_unique.value == 1.0
+    assert "1 of 12 completions have no score" in (few.share_unique.why or "")
+    assert few.measured.left_out == {"p0#1": "it broke"}
+    assert "1 of 7 items" in (difference(few.measured, few.measured, rng=0).why or "")
 
 
 def test_nothing_found_has_an_upper_bound() -> None:
@@ -161,3 +183,5 @@ def test_sampling_needs_prompts_with_different_ids(lm: LanguageModel) -> None:
         sample_completions(lm, [Prompt("a", "p", "x"), Prompt("a", "p", "y")], seed=0)
     with pytest.raises(InputError, match="n_samples is 0; expected 1 or more"):
         sample_completions(lm, [Prompt("a", "p", "x")], seed=0, n_samples=0)
+    with pytest.raises(DataError, match="prompt 'long' has .* the model accepts at most 107 before 20 new ones"):
+        sample_completions(lm, [Prompt("a", "p", "x"), Prompt("long", "p", "the cat " * 80)], seed=0, n_samples=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audit.errors import InputError
+from audit.errors import DataError, InputError
 from audit.forgetting.completion import Completion
 from audit.forgetting.fluency import completion_losses, repetition, repetitions
 from audit.forgetting.prompts import Prompt
@@ -44,5 +44,7 @@ def test_the_loss_is_that_of_the_completions_tokens_alone(tmp_path_factory: pyte
     losses = [-float(log_probs[i - 1, ids[i]]) for i in range(start, len(ids))]
     assert found.values == pytest.approx([sum(losses) / len(losses)], abs=1e-4)
     assert found.left_out == {"p1#0": "it is empty"}
+    with pytest.raises(DataError, match="completion 'p0#0' with its prompt has .* the model accepts at most"):
+        completion_losses(lm, *made(" the cat" * 80))
     with pytest.raises(InputError, match="none of the 1 completions has any text"):
         completion_losses(lm, prompts[1:], completions[1:])

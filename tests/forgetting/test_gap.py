@@ -62,6 +62,20 @@ def test_what_cannot_be_compared_is_refused() -> None:
         Measured("m", ("a", "a"), ("p", "p"), np.array([1.0, 2.0]))
 
 
+def test_a_test_between_models_says_which_items_it_lacks() -> None:
+    a = Measured("m", ("x", "y"), ("p", "q"), np.array([1.0, 2.0]), {"z": "too long"})
+    assert "1 of 3 items lack a value" in (forget_quality(a, a).distance.why or "")
+
+
+def test_few_passages_of_either_text_are_said() -> None:
+    rng = np.random.default_rng(6)
+    few, many = [[measured(rng.normal(size=n)) for _ in range(2)] for n in (6, 30)]
+    for pairs in ((few, many), (many, few)):
+        found = beyond_placebo(*pairs[0], *pairs[1], rng=0)
+        assert "only 6 passages: the interval is too narrow" in (found.why or "")
+    assert beyond_placebo(*many, *many, rng=0).why is None
+
+
 def test_the_gap_by_hand() -> None:
     """Means 0.9, 0.3 and 0.1: G = 0.6 / 0.8."""
     target, unlearned, retrained = (measured(np.full(40, mean)) for mean in (0.9, 0.3, 0.1))

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from audit.errors import InputError
-from audit.forgetting.continuing import continued, gap_after, text_after
+from audit.errors import DataError, InputError
+from audit.forgetting.continuing import continued, text_after
 from audit.forgetting.probability import FirstTokens, expected_probabilities, find_first_tokens, next_token_mass
-from audit.forgetting.prompts import Prompt
+from audit.forgetting.prompts import Prompt, gap_after
 from audit.lm.load import LanguageModel
 from audit.lm.tokens import encode, prefix_ids
 from tests.forgetting.small_models import TOKENIZERS, plain_log_probs, small_model, tokens_of
@@ -40,6 +40,14 @@ def test_a_name_of_the_prompt_and_its_first_token_are_left_out() -> None:
     assert first.after(Prompt("a", "p", "They met")) == {40, 41}
     assert first.after(Prompt("a", "p", "Zorbla met")) == {41}
     assert first.after(Prompt("a", "p", "They met", references=("Quentis",))) == {40}
+
+
+def test_a_name_is_held_where_its_first_word_is() -> None:
+    """Its first token is that word's: "Zorbla met" has said it already."""
+    first = FirstTokens({"Zorbla Quent": 40, "Other": 41}, {}, {})
+    assert first.after(Prompt("a", "p", "Zorbla met")) == {41}
+    assert first.after(Prompt("a", "p", "It was ZORBLA's, and so")) == {41}
+    assert first.after(Prompt("a", "p", "Quent met")) == {40, 41}
 
 
 def test_user_marks_say_what_is_due(lm: LanguageModel) -> None:
@@ -97,6 +105,10 @@ def test_missing_material_is_refused(lm: LanguageModel) -> None:
         find_first_tokens(lm, ["Zorbla"], ["x"], max_rate=2)
     with pytest.raises(InputError, match="none of the 1 prompts has an idiosyncratic next token"):
         next_token_mass(lm, [Prompt("a", "p", "x")])
+    long = Prompt("long", "p", "the cat " * 80, expected=("Zorbla",))
+    for measure in (next_token_mass, expected_probabilities):
+        with pytest.raises(DataError, match="prompt 'long' .* the model accepts at most"):
+            measure(lm, [PROMPTS[0], long])
     with pytest.raises(InputError, match="none of the 1 prompts says which name is due"):
         expected_probabilities(lm, [Prompt("a", "p", "x")])
 
@@ -116,6 +128,19 @@ def test_a_token_that_spans_the_border_is_the_continuations() -> None:
     assert whole.n_before == 1
 
 
-@pytest.mark.parametrize(("prompt", "gap"), [("He met", " "), ('He said, "', ""), ("Chapter\n", ""), ("", "")])
+@pytest.mark.parametrize(
+    ("prompt", "gap"),
+    [
+        ("He met", " "),
+        ('He said, "', ""),
+        ('"', ""),
+        ('He shouted, "Stop!"', " "),
+        ("Chapter\n", ""),
+        ("", ""),
+        ("the gate\u2014", ""),
+        ("the gate \u2014", " "),
+        ("Jean-", ""),
+    ],
+)
 def test_no_space_is_due_after_an_opening_mark(prompt: str, gap: str) -> None:
     assert gap_after(prompt) == gap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from audit.forgetting.prompts import (
     Passage,
     Prompt,
     cut_passages,
+    gap_after,
     make_prompts,
     read_prompts,
     split_prompts,
 )
-from audit.forgetting.terms import Terms
+from audit.forgetting.terms import Terms, canonical
 from audit.testbed.world import build_world
 
 STORY = Passage(
@@ -68,6 +70,20 @@ def test_the_longest_of_names_that_start_alike_is_due() -> None:
 def test_no_cut_is_made_after_an_opening_mark_or_inside_a_longer_word() -> None:
     with pytest.raises(InputError, match="none of the 1 names is due after 6 words"):
         make_prompts([Passage("a", "one two three four five six seven Ronald and eight ( Ron said")], ["Ron"])
+
+
+def test_what_is_due_follows_its_prompt_in_the_book_letter_for_letter() -> None:
+    """Names in any spelling of the same letters; spaced dashes; no cut before the beginning of a longer word."""
+    text = unicodedata.normalize(
+        "NFD", "One two three four five six seven \u2014 Zoë came. At the end of it all came D\u2019Artan."
+    )
+    prompts = make_prompts(
+        [Passage("a", f"{text} And then there was nobody here but क and काम")], ["Zoë", "D'Artan", "क"]
+    )
+    assert [canonical(prompt.expected[0]) for prompt in prompts] == ["Zoë", "D'Artan", "क"]
+    assert prompts[2].text.endswith("nobody here but")
+    for prompt in prompts[:2]:
+        assert f"{prompt.text}{gap_after(prompt.text)}{prompt.expected[0]}" in text
 
 
 def test_a_draw_from_each_passage_replays_and_depends_on_the_seed() -> None:

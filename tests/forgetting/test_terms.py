@@ -26,6 +26,10 @@ from audit.forgetting.terms import Terms, canonical, words
         ("C++ (x)", "in C++ (x) we", True),
         (".net", "asp.net", True),
         ("哈利", "他是哈利波特", True),
+        ("Oz", "the Ozone layer", False),
+        ("राम", "रामायण", False),
+        ("म", "काम", False),
+        ("राम", "रामायण के राम ने", True),
     ],
 )
 def test_a_term_is_found_where_it_stands_as_a_whole_word(term: str, text: str, stands: bool) -> None:
@@ -59,3 +63,9 @@ def test_an_unknown_case_is_refused() -> None:
 
 def test_words_are_folded_and_wide_characters_stand_alone() -> None:
     assert words("The CAT, sat_on 3 mats 猫猫!") == ["the", "cat", "sat", "on", "3", "mats", "猫", "猫"]
+    assert words("他说Harry去") == ["他", "说", "harry", "去"]
+
+
+def test_marks_belong_to_their_words() -> None:
+    """Two Hindi words that differ by a vowel alone."""
+    assert words("कि की") == ["कि", "की"]

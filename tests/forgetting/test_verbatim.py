@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.errors import DataError, InputError
+from audit.errors import DataError, InputError, ModelError
 from audit.forgetting.prompts import Passage
 from audit.forgetting.verbatim import (
     VerbatimPlan,
@@ -91,6 +94,24 @@ def test_a_models_own_greedy_text_is_memorised_whole(tmp_path_factory: pytest.Te
     assert extraction_strength(hits) >= 20 / len(ids)
 
 
+def test_nothing_predicted_is_nothing_extracted(lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="there is no predicted token, so no extraction strength"):
+        extraction_strength([])
+    text = "" if prefix_ids(lm) else "h"
+    with pytest.raises(DataError, match="passage 'b' has .* expected at least"):
+        memorised(lm, [Passage("a", TEXTS[0]), Passage("b", text)])
+
+
+def test_a_broken_model_is_refused_and_not_taken_for_a_forgetful_one(tmp_path: Path) -> None:
+    """One row of the embedding is NaN, so only the texts with this token show it."""
+    lm = small_model(tmp_path)
+    [[broken, *_]] = encode(lm, [" hill"])
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[broken] = torch.nan
+    with pytest.raises(ModelError, match="logits are not finite in 1 of 2 texts"):
+        memorised(lm, [Passage("a", TEXTS[0]), Passage("b", "the cat sat")])
+
+
 def test_passages_too_short_to_continue_are_left_out_and_said(lm: LanguageModel) -> None:
     passages = [Passage("long", TEXTS[2]), Passage("short", "hill")]
     found = continue_greedily(lm, passages, plan=VerbatimPlan(4, 6))
@@ -99,6 +120,8 @@ def test_passages_too_short_to_continue_are_left_out_and_said(lm: LanguageModel)
     assert TEXTS[2].startswith(found.written[0].prompt + found.written[0].truth)
     with pytest.raises(InputError, match="no passage has 10 tokens"):
         continue_greedily(lm, passages[1:], plan=VerbatimPlan(4, 6))
+    with pytest.raises(InputError, match="n_prompt is 64 and n_new 128; the model holds 128 tokens"):
+        continue_greedily(lm, passages)
 
 
 def test_a_text_beyond_the_context_is_refused(lm: LanguageModel) -> None:
