@@ -31,7 +31,8 @@ def ks_two_sample(
     [0, 1]. It needs no assumption but independence, and is wide: it covers at least ``level``.
 
     The p-value is exact for continuous scores up to 10,000 per sample, asymptotic above and where scipy cannot count
-    the paths (its method says which), and conservative with ties. It supposes independent scores; one model's scores of found text are seldom that.
+    the paths (its method says which), and conservative with ties. It supposes independent scores; one model's scores
+    of found text are seldom that.
 
     Args:
         a: Scores, shape (n_a,).
