@@ -141,6 +141,7 @@ def complete(
     seed: int,
     indices: Sequence[int] | None = None,
     on_done: Callable[[int], None] | None = None,
+    chat: bool = False,
 ) -> list[Completion]:
     """One sample for each prompt; a request that fails is a record with its reason.
 
@@ -151,6 +152,8 @@ def complete(
         seed: Seed of the whole job; `request_seed` gives that of each request.
         indices: Position of each prompt in the whole job; default 0, 1, 2, ...
         on_done: Called with 1 after each request, failed ones included.
+        chat: Ask ``/v1/chat/completions`` instead, a prompt being what the user says: for questions to a model that
+            follows instructions, never for what a model gives away. In the dialect "openai" alone.
 
     Returns:
         One `Completion` for each prompt, in the order given.
@@ -158,10 +161,11 @@ def complete(
     Raises:
         InputError: The key's variable is empty, or the settings or prompts are more than the dialect can say.
     """
-    job = _Job(server, _key(server), stop_ids=sampling.stop_ids)
+    job = _Job(server, _key(server), stop_ids=sampling.stop_ids, chat=chat)
     indices = range(len(prompts)) if indices is None else indices
     seeds = [request_seed(seed, index) for index in indices]
-    bodies = [_body(server, prompt, sampling, number) for prompt, number in zip(prompts, seeds, strict=True)]
+    body = _chat_body if chat else _body
+    bodies = [body(server, prompt, sampling, number) for prompt, number in zip(prompts, seeds, strict=True)]
     results: dict[int, Completion] = {}
     with ThreadPoolExecutor(server.workers) as pool:
         try:
@@ -266,11 +270,25 @@ def _body(server: Server, prompt: str | Sequence[int], sampling: Sampling, seed:
     return json.dumps(body).encode()
 
 
+def _chat_body(server: Server, prompt: str | Sequence[int], sampling: Sampling, seed: int) -> bytes:
+    """The request as a chat of one message.
+
+    Raises:
+        InputError: As in `_body`; or another dialect, or token ids.
+    """
+    if server.dialect != "openai" or not isinstance(prompt, str):
+        raise InputError(f"a chat is asked with a text in the dialect openai; this is {server.dialect}.")
+    body = json.loads(_body(server, prompt, sampling, seed))
+    body["messages"] = [{"role": "user", "content": body.pop("prompt")}]
+    return json.dumps(body).encode()
+
+
 class _Job:
     """What the workers of one `complete` share: the key, the pace, and whether to go on."""
 
-    def __init__(self, server: Server, key: str | None, *, stop_ids: Sequence[int]) -> None:
+    def __init__(self, server: Server, key: str | None, *, stop_ids: Sequence[int], chat: bool) -> None:
         self._server, self._key, self._stop_ids = server, key, frozenset(stop_ids)
+        self._chat = chat
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._sockets: set[socket.socket] = set()
@@ -293,7 +311,7 @@ class _Job:
                 return Completion(index, seed, n_tries=n_tries - 1, failure=reason)
             self._wait_for_turn()
             try:
-                text, token_ids, finish_reason = _sample_of(self._checked(self._ask(body)))
+                text, token_ids, finish_reason = _sample_of(self._checked(self._ask(body)), chat=self._chat)
             except _FailedError as error:
                 reason = self._without_key(str(error))
                 backoff = min(self._server.max_wait_seconds, self._server.wait_seconds * 2 ** (n_tries - 1))
@@ -358,7 +376,8 @@ class _Job:
                 self._sockets.add(channel)
             if self._stopping.is_set():
                 raise _StoppedError
-            whole = path if path.endswith("/completions") else f"{path}/completions"
+            end = "/chat/completions" if self._chat else "/completions"
+            whole = path if path.endswith(end) else f"{path}{end}"
             connection.request("POST", whole, body=body, headers=headers)
             answer = _read(connection.getresponse(), self._server.max_bytes)
             if late.is_set():
@@ -425,7 +444,7 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> _Answer:
     return _Answer(response.status, response.getheader("Location"), response.getheader("Retry-After"), bytes(body))
 
 
-def _sample_of(body: bytes) -> tuple[str, tuple[int, ...] | None, str]:
+def _sample_of(body: bytes, *, chat: bool) -> tuple[str, tuple[int, ...] | None, str]:
     """Text, token ids and finish reason of an answer whose form is checked."""
     try:
         answer = json.loads(body)
@@ -435,6 +454,9 @@ def _sample_of(body: bytes) -> tuple[str, tuple[int, ...] | None, str]:
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise _FailedError(f"the answer holds no single choice: {quoted(_message(body), limit=200)}")
     text, token_ids, reason = (choices[0].get(name) for name in ("text", "token_ids", "finish_reason"))
+    if chat:
+        message = choices[0].get("message")
+        text = message.get("content") if isinstance(message, dict) else None
     if not isinstance(text, str):
         raise _FailedError(f"the answer's text is {quoted(text)}; expected a string")
     if not isinstance(reason, str) or reason not in FINISHED:

@@ -8,7 +8,7 @@ released script. Added here: kinds, sources, and checks for what would spoil the
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from audit.errors import DataError
@@ -201,6 +201,52 @@ class Anchors:
         if number in seen:
             return f"a cycle: it holds the key {first}, which leads back to this one. Give a word that holds no key."
         return f"it holds the key {first}. Give a word that holds no key."
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Dictionaries of several sources as one.
+
+    Attributes:
+        anchors: The dictionary.
+        pruned: Keys that other keys translate already; see `Anchors.pruned`.
+        overruled: Keys that were found, and that a given substitute holds.
+        dropped: Problems that the sources have only together, with what had them left out.
+    """
+
+    anchors: Anchors
+    pruned: tuple[str, ...]
+    overruled: tuple[str, ...]
+    dropped: tuple[Problem, ...]
+
+
+def joined(given: Sequence[Anchors], found: Sequence[Anchors]) -> Joined:
+    """Merge, prune and make sound what a person wrote and what was found; where the two disagree the person is right.
+
+    Args:
+        given: Dictionaries of the user, whose keys all stay, with their own substitutes and no others.
+        found: Those of a model or of statistics, the more trusted first: of one key the first spelling and kind stay.
+
+    Raises:
+        DataError: Those of the user contradict each other.
+    """
+    own = Anchors().merged(*given)
+    if given:
+        own.check(source="the files to be merged")
+    substitutes = " \n\n ".join(text for anchor in own for text in anchor.substitutes)
+    names = {comparable(key) for key in own.keys}
+    others = Anchors(tuple(anchor for anchor in Anchors().merged(*found) if comparable(anchor.key) not in names))
+    held = {match.number for match in AnchorMatcher(others.keys).all_in(substitutes)}
+    free = Anchors(tuple(anchor for number, anchor in enumerate(others) if number not in held))
+    whole = own.merged(free)
+    left = {*own.keys, *whole.pruned().keys}
+    sound, dropped = Anchors(tuple(anchor for anchor in whole if anchor.key in left)).sound()
+    return Joined(
+        sound,
+        tuple(key for key in whole.keys if key not in left),
+        tuple(anchor.key for number, anchor in enumerate(others) if number in held),
+        dropped,
+    )
 
 
 def _distinct(substitutes: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from audit.errors import DataError
 from unlearn.whp.anchor_match import AnchorMatcher, comparable
-from unlearn.whp.anchors import Anchor, Anchors
+from unlearn.whp.anchors import Anchor, Anchors, joined
 
 
 def make(**table: str | tuple[str, ...]) -> Anchors:
@@ -43,6 +43,24 @@ def test_possessives_and_composed_keys_are_pruned() -> None:
     assert anchors.pruned().keys == ("Sola", "Tars Tarkas", "Tars", "Tal Hajus", "Hajus")
     assert make(**{"Tars Tarkas": "X Y", "Tars": "X", "Tarkas": "Y"}).pruned().keys == ("Tars", "Tarkas")
     assert make(**{"Sola's": "Eve's"}).pruned().keys == ("Sola's",)
+
+
+def test_what_a_person_wrote_stays_as_it_is_and_what_was_found_gives_way() -> None:
+    own = make(**{"Tars Tarkas": "Bob Hill", "Sola": "Ann"})
+    model = make(**{"Sola": "Eve", "Ann": "Joan", "Tars": "Tim", "Sola's": "Eve's", "Tal Hajus": ("Sola", "Tom")})
+    statistics = make(**{"Tarkas": "Jones", "Tars": "Jim"})
+    whole = joined([own], [model, statistics])
+    assert {anchor.key: anchor.substitutes for anchor in whole.anchors} == {
+        "Tars Tarkas": ("Bob Hill",),
+        "Sola": ("Ann",),
+        "Tars": ("Tim", "Jim"),
+        "Tal Hajus": ("Tom",),
+        "Tarkas": ("Jones",),
+    }
+    assert (whole.pruned, whole.overruled) == (("Sola's",), ("Ann",))
+    assert [(one.key, one.substitute) for one in whole.dropped] == [("Tal Hajus", "Sola")]
+    with pytest.raises(DataError, match="the files to be merged: 2 problems"):
+        joined([make(A="B"), make(B="A")], [])
 
 
 @pytest.mark.parametrize(
