@@ -18,13 +18,16 @@ def model_tables(
     return tables
 
 
-def plan_text(tables: Mapping[str, Mapping[str, object]], *, made_by: str, is_plan: bool = True) -> str:
-    """TOML of the tables; what is None is left out. ``is_plan``: whether `palimpsest audit` can run it.
+def plan_text(
+    tables: Mapping[str, Mapping[str, object]], *, made_by: str, is_plan: bool = True, run_by: str = "palimpsest audit"
+) -> str:
+    """TOML of the tables; what is None is left out. ``is_plan``: whether ``run_by`` can run it.
 
     Raises:
         InputError: A value is not UTF-8.
     """
-    lines = [f"# What `{made_by}` was asked{'; change it and run it with `palimpsest audit`' if is_plan else ''}."]
+    again = f"; change it and run it with `{run_by}`" if is_plan else ""
+    lines = [f"# What `{made_by}` was asked{again}."]
     for name, table in tables.items():
         lines += [
             "",

@@ -1,9 +1,9 @@
-"""What a section hands to the report: figures of one or more panels, and texts side by side, with their words."""
+"""What a section hands to the report: figures of one or more panels, and texts with words marked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from altair.typing import ChartType
 
@@ -50,3 +50,37 @@ class Comparison:
     title: str
     note: str
     sides: tuple[tuple[str, tuple[Piece, ...]], ...]
+
+
+class MarkedPiece(NamedTuple):
+    """Some characters of a text, how strongly they are marked (0 not at all, to 3; -1 set back), and why, or ""."""
+
+    text: str
+    level: int
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """One text; its pieces, joined, are what is shown of it. All strings may be hostile; the page cleans them."""
+
+    title: str
+    note: str
+    pieces: tuple[MarkedPiece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedTexts:
+    """Texts that are marked alike.
+
+    Attributes:
+        title: What is shown, a few words.
+        how_to_read: What the marks mean.
+        legend: Level and its words.
+        texts: In reading order.
+    """
+
+    title: str
+    how_to_read: str
+    legend: tuple[tuple[int, str], ...]
+    texts: tuple[MarkedText, ...]

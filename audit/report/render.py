@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from ..errors import InputError
 from ..runs.schema import AuditSection, Finding, Findings, RunRecord, StageRecord
-from .figures import Comparison, Figure, Panel
+from .figures import Comparison, Figure, MarkedTexts, Panel
 from .numbers import estimate, method_note, p_value, plain
 from .palette import WIDTH
 from .safe_text import clean, one_line
@@ -28,6 +28,9 @@ from .tables import ShownTable, shown
 
 _MOST_SETTINGS = 400  # of one mapping; what lies beyond is counted and stands in run.json
 _MOST_QUOTED = 10_000  # characters of one piece of a quoted text
+# Kind of a run -> the report's heading, and the command that runs its plan again.
+_KINDS = {"unlearning": ("How was this model made to forget a text?", "unlearn run")}
+_AUDIT = ("What does this model still carry of its training data?", "audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class _ShownSection:
     section: AuditSection
     figures: tuple[_ShownFigure, ...]
     comparisons: tuple[_ShownComparison, ...]
+    marked: MarkedTexts | None
     tables: tuple[tuple[str, ShownTable], ...]  # anchor, table
 
 
@@ -83,6 +87,7 @@ def render_html(
     *,
     item_hashes: Mapping[str, str] | None = None,
     comparisons: Mapping[str, Sequence[Comparison]] | None = None,
+    marked: Mapping[str, MarkedTexts] | None = None,
 ) -> str:
     """The report of a run.
 
@@ -93,16 +98,18 @@ def render_html(
         item_hashes: Path inside the run -> SHA-256 in hex, of ``items/*.parquet`` and other files that the
             findings rest on.
         comparisons: Audit's name -> texts to quote side by side, the strongest match first.
+        marked: Audit's name -> texts to quote with marks.
 
     Returns:
         A whole HTML document. The same arguments give the same text.
 
     Raises:
-        InputError: ``charts`` or ``comparisons`` names an audit that has no section, or a chart cannot be drawn.
+        InputError: ``charts``, ``comparisons`` or ``marked`` names an audit that has no section, or a chart cannot be
+            drawn.
     """
     names = [section.audit for section in findings.sections]
     quoted = comparisons or {}
-    for what, given in (("figures", charts), ("comparisons", quoted)):
+    for what, given in (("figures", charts), ("comparisons", quoted), ("marked texts", marked or {})):
         strangers = [name for name in given if name not in names]
         if strangers:
             raise InputError(
@@ -110,13 +117,22 @@ def render_html(
                 f"are {', '.join(names) or 'none'}. Name {what} after AuditSection.audit."
             )
     sections = tuple(
-        _section(number, section, charts.get(section.audit, ()), quoted.get(section.audit, ()))
+        _section(
+            number,
+            section,
+            charts.get(section.audit, ()),
+            quoted.get(section.audit, ()),
+            (marked or {}).get(section.audit),
+        )
         if names.index(section.audit) == number
-        else _section(number, section, (), ())
+        else _section(number, section, (), (), None)
         for number, section in enumerate(findings.sections)
     )
+    heading, verb = _KINDS.get(record.kind, _AUDIT)
     return _environment().get_template("report.html.j2").render(
         record=record,
+        heading=heading,
+        verb=verb,
         findings=findings,
         overview=overview(findings),
         verdicts=[(*VERDICT_WORDS[verdict], _css(verdict)) for verdict in GRAVITY],
@@ -167,13 +183,18 @@ def _finding(number: int, one: Judged) -> _ShownFinding:
 
 
 def _section(
-    number: int, section: AuditSection, figures: Sequence[Figure], comparisons: Sequence[Comparison]
+    number: int,
+    section: AuditSection,
+    figures: Sequence[Figure],
+    comparisons: Sequence[Comparison],
+    marked: MarkedTexts | None,
 ) -> _ShownSection:
     return _ShownSection(
         anchor=f"audit-{number + 1}",
         section=section,
         figures=tuple(_figure(f"a{number + 1}-f{at}", figure) for at, figure in enumerate(figures, start=1)),
         comparisons=tuple(_comparison(f"a{number + 1}-m{at}", one) for at, one in enumerate(comparisons, start=1)),
+        marked=marked if marked is not None and marked.texts else None,
         tables=tuple((f"a{number + 1}-t{at}", shown(table)) for at, table in enumerate(section.tables, start=1)),
     )
 

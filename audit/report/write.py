@@ -12,7 +12,7 @@ from ..runs.store import Run
 from ..text.files import atomic_writer, sha256_file
 from .extraction_section import AUDIT as EXTRACTION
 from .extraction_section import extraction_figures
-from .figures import Comparison, Figure
+from .figures import Comparison, Figure, MarkedTexts
 from .membership_section import membership_figures
 from .render import render_html
 from .traps_section import AUDIT as TRAPS
@@ -44,6 +44,7 @@ def write_report(
     run: Run,
     figures: Mapping[str, Sequence[Figure]] | None = None,
     comparisons: Mapping[str, Sequence[Comparison]] | None = None,
+    marked: Mapping[str, MarkedTexts] | None = None,
 ) -> Path:
     """Writes the report into the run's folder, atomically.
 
@@ -52,6 +53,7 @@ def write_report(
         figures: Audit -> its figures; by default those of `figures_of`.
         comparisons: Audit -> texts to quote side by side. A report that quotes any can be read by its owner alone,
             for generations and rows may be what nobody else must see.
+        marked: Audit -> texts to quote with marks; likewise.
 
     Returns:
         The path of ``report.html``.
@@ -66,7 +68,7 @@ def write_report(
     rests_on = [*sorted((run.folder / "items").glob("*.parquet")), run.folder / "findings.json"]
     hashes = {path.relative_to(run.folder).as_posix(): sha256_file(path) for path in rests_on}
     page = run.folder / "report.html"
-    html = render_html(run.record, findings, drawn, item_hashes=hashes, comparisons=comparisons)
-    with atomic_writer(page, secret=any((comparisons or {}).values())) as stream:
+    html = render_html(run.record, findings, drawn, item_hashes=hashes, comparisons=comparisons, marked=marked)
+    with atomic_writer(page, secret=any((comparisons or {}).values()) or bool(marked)) as stream:
         stream.write(html.encode())
     return page

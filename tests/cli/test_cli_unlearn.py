@@ -8,29 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from audit.runs.store import Run
 from audit.text.files import sha256_file
 from tests.cli.conftest import Call
 
 TEXT = "The cat Zorblax sat on the mat and Zorblax ran over the hill. Then the dog saw Zorblax and the cat.\n" * 12
+HOSTILE = "<script>alert('text')</script>"
 SMALL = ["--block", 48, "--steps", 4, "--reinforce-epochs", 1, "--batch-size", 4, "--rate", 1e-3, "--device", "cpu"]
 Refused = Callable[..., str]
 
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    (tmp_path / "book.txt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "book.txt").write_text(HOSTILE + TEXT, encoding="utf-8")
     (tmp_path / "keep.txt").write_text("the dog ran over the hill and sat on the mat. " * 20, encoding="utf-8")
     return tmp_path
 
 
-def test_a_model_forgets_by_a_dictionary_that_was_drafted(call: Call, llama: Path, texts: Path) -> None:
-    drafted = call("unlearn", "anchors", "book.txt", "--out", "anchors.toml")
-    assert drafted.code == 0, drafted.err
-    assert "1 anchor term -> anchors.toml" in drafted.out
-    assert "'Zorblax'" in drafted.out
+def test_a_model_forgets_by_a_dictionary_and_the_report_quotes_without_obeying(
+    call: Call, llama: Path, texts: Path
+) -> None:
+    dictionary = {"anchors": {"Zorblax": ["Peter", "<img src=x>"], "<b>Bold": ["plain"]}}
+    (texts / "anchors.json").write_text(json.dumps(dictionary))
     before = {path.name: sha256_file(path) for path in llama.iterdir()}
-    command = ["unlearn", "whp", llama, "--forget", "book.txt", "--anchors", "anchors.toml", "--out", "run", *SMALL]
-    done = call(*command, "--retain", "keep.txt", "--quiet")
+    command = ["unlearn", "whp", llama, "--forget", "book.txt", "--anchors", "anchors.json", "--out", "run", *SMALL]
+    command += ["--retain", "keep.txt", "--evaluate-every", 2, "--quiet"]
+    done = call(*command)
     assert done.code == 0, done.err
     assert "Not verified" in done.out
     assert {path.name: sha256_file(path) for path in llama.iterdir()} == before
@@ -40,21 +43,42 @@ def test_a_model_forgets_by_a_dictionary_that_was_drafted(call: Call, llama: Pat
     assert f"{record['n_replaced']} anchor terms replaced" in done.out
     weights = sha256_file(texts / "run" / "model" / "model.safetensors")
     assert weights != before["model.safetensors"]
-    assert call(*command, "--retain", "keep.txt", "--quiet").code == 0  # nothing is left to do
+
+    section = Run.open(texts / "run").findings().sections[0]
+    tables = {table.name: table for table in section.tables}
+    assert [row["step"] for row in tables["curves"].rows] == [0, 2, 4]
+    assert tables["anchors"].rows[0] == {
+        "term": "Zorblax", "kind": "not said", "substitutes": "Peter, <img src=x>", "times": record["n_replaced"]
+    }  # fmt: skip
+    page = (texts / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "&lt;img src=x&gt;" in page
+    assert "Labels, token by token" in page
+    assert (texts / "run" / "report.html").stat().st_mode & 0o077 == 0  # it quotes the text
+    card = (texts / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "loss on the forget text" in card
+    assert "Not verified" in card
+
+    assert call(*command).code == 0  # nothing is left to do
     assert sha256_file(texts / "run" / "model" / "model.safetensors") == weights
 
 
 def test_what_cannot_be_unlearned_is_refused_before_anything_is_made(
     refused: Refused, call: Call, llama: Path, texts: Path
 ) -> None:
-    assert call("unlearn", "anchors", "book.txt", "--out", "anchors.toml").code == 0
+    drafted = call("unlearn", "anchors", "book.txt", "--out", "anchors.toml")
+    assert drafted.code == 0, drafted.err
+    assert "'Zorblax'" in drafted.out
     assert "Choose another" in refused("unlearn", "anchors", "book.txt", "--out", "anchors.toml")
     assert "expected .toml or .json" in refused("unlearn", "anchors", "book.txt", "--out", "anchors.txt")
-    command = ["unlearn", "whp", llama, "--forget", "book.txt", "--out", "run"]
+    command = ["unlearn", "whp", llama, "--forget", "book.txt", "--block", 48, "--out", "run"]
     (texts / "bad.toml").write_text("this is no dictionary")
     assert "bad.toml" in refused(*command, "--anchors", "bad.toml")
-    assert "needs --retain" in refused(*command, "--anchors", "anchors.toml", "--retain-term", "kl")
+    assert "needs retain" in refused(*command, "--anchors", "anchors.toml", "--retain-term", "kl")
     assert "alpha is -1.0" in refused(*command, "--anchors", "anchors.toml", "--alpha", -1)
+    assert "at most 128 tokens" in refused(*command, "--anchors", "anchors.toml", "--block", 512)
     assert "nothing.txt" in refused(
         "unlearn", "whp", llama, "--forget", "nothing.txt", "--anchors", "x", "--out", "run"
     )
@@ -62,4 +86,6 @@ def test_what_cannot_be_unlearned_is_refused_before_anything_is_made(
     (texts / "other").mkdir()
     (texts / "other" / "thesis.tex").write_text("")
     assert "thesis.tex" in refused(*command[:-1], "other", "--anchors", "anchors.toml")
-    assert "never changed" in refused(*command[:-1], llama, "--anchors", "anchors.toml")
+    for out in (llama, llama / "run", llama.parent):
+        assert "never changed" in refused(*command[:-1], out, "--anchors", "anchors.toml")
+    assert not (llama / "run").exists()

@@ -11,7 +11,7 @@ later; not with ``compat``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,17 @@ from audit.progress import Progress, silent
 from audit.text.files import make_folder, write_text
 from audit.text.safe import counted
 
+from ..card import model_card
+from ..findings import Change
 from .anchors import Anchors
-from .blocks import make_blocks
+from .blocks import Block, make_blocks
+from .checks import check_retain, check_translations
 from .config import WhpPlan
 from .finetune import tune
 from .label_table import Labels, label
 from .pair import open_pair
 from .reinforce import Trained, reinforce
-from .translate import Translator
+from .translate import Translated, Translator
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,24 @@ class Unlearned:
         model: The unlearned model.
         reinforced: The model that was trained further on the forget text.
         labels: Where the labels lie, and how they were made.
-        n_blocks: Blocks of the forget text that were trained on.
-        n_replaced: Anchor terms that were replaced, over all blocks.
+        blocks: Blocks of the forget text that were trained on.
+        translations: One for each block, with what was replaced in it.
     """
 
     model: Trained
     reinforced: Trained
     labels: Labels
-    n_blocks: int
-    n_replaced: int
+    blocks: tuple[Block, ...]
+    translations: tuple[Translated, ...]
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def n_replaced(self) -> int:
+        """Anchor terms that were replaced, over all blocks."""
+        return sum(len(one.replaced) for one in self.translations)
 
 
 def unlearn(
@@ -93,11 +105,13 @@ def unlearn(
         if plan.tune.retain.kind != "none" and retain
         else []
     )
+    translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
+    translations = [translate(block) for block in blocks]
+    check_translations(tokens, blocks, translations, anchors, plan)
+    check_retain(text, retain, len(kept), plan)
     make_folder(out)
     ids = [block.token_ids for block in blocks]
     reinforced = reinforce(subject, ids, plan, out=out / "reinforced", progress=progress)
-    translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
-    translations = [translate(block) for block in blocks]
     pair = open_pair(subject, reinforced.subject)
     labels = label(
         pair,
@@ -110,34 +124,27 @@ def unlearn(
     )
     del pair  # two models less in memory while the third is trained
     tuned = tune(subject, labels.table, plan, out=out / "model", retain=kept, on_eval=on_eval, progress=progress)
-    n_replaced = sum(len(one.replaced) for one in translations)
-    made = Unlearned(tuned, reinforced, labels, len(blocks), n_replaced)
-    write_text(out / "model" / "README.md", model_card(subject, made, anchors, plan))
+    made = Unlearned(tuned, reinforced, labels, tuple(blocks), tuple(translations))
+    write_text(out / "model" / "README.md", whp_card(subject, made, anchors, plan))
     return made
 
 
-def model_card(subject: Subject, made: Unlearned, anchors: Anchors, plan: WhpPlan) -> str:
-    """What was removed and how; what was verified is for the audit that follows to say."""
-    retain = plan.tune.retain
+def whp_card(
+    subject: Subject, made: Unlearned, anchors: Anchors, plan: WhpPlan, *, found: Mapping[str, Change] | None = None
+) -> str:
+    """The result's model card; ``found`` is what was measured before the first step and in the result."""
+    retain, log = plan.tune.retain, made.model.log
     kept = "none, as in the paper" if retain.kind == "none" else f"{retain.kind}, weight {retain.weight:g}"
-    return f"""---
-tags:
-- unlearned
----
-# A model with a text unlearned
-
-Made from `{subject.model.replace("`", "")}` by Palimpsest's Who's Harry Potter? (arXiv:2310.02238): the model was
-trained further on the text to be forgotten, and the baseline was tuned on that text with labels that a model would give
-that never read it.
-
-| | |
-|---|---|
-| Forget text | {counted(made.n_blocks, "block")} of at most {plan.block:,} tokens |
-| Dictionary | {counted(len(anchors), "anchor term")}, replaced {made.n_replaced:,} times |
-| Labels | {plan.labels}, alpha {plan.alpha * plan.kappa:g} |
-| Trained | {plan.tune.weights}, at most {plan.tune.n_steps:,} steps |
-| Retain term | {kept} |
-
-Nothing here says that the text is gone. Not verified: audit this model before you rely on it. The knowledge may be
-suppressed rather than removed, and come back with other prompts, further training or quantisation.
-"""
+    how = (
+        "Who's Harry Potter? (arXiv:2310.02238): the model was\ntrained further on the text to be forgotten, and the "
+        "baseline was tuned on that text with labels that a model would give\nthat never read it."
+    )
+    facts = {
+        "Forget text": f"{counted(made.n_blocks, 'block')} of at most {plan.block:,} tokens",
+        "Dictionary": f"{counted(len(anchors), 'anchor term')}, replaced {made.n_replaced:,} times",
+        "Labels": f"{plan.labels}, alpha {plan.alpha * plan.kappa:g}",
+        "Trained": f"{plan.tune.weights}, {log['n_steps']:,} of at most {plan.tune.n_steps:,} steps; these are the "
+        f"weights of step {log['best_step']:,}",
+        "Retain term": kept,
+    }
+    return model_card(subject.model, how, facts, found=found)

@@ -1,0 +1,110 @@
+"""Every baseline method through one door: flags are a plan, a killed run goes on, curves are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from audit.runs.store import Run
+from audit.text.files import sha256_file
+from tests.cli.conftest import Call
+from unlearn import curves
+from unlearn.baselines.methods import METHODS
+from unlearn.cli.baseline import VERBS, command
+from unlearn.watch import measure
+
+BOOK = "The cat Zorblax sat on the mat.\n\nThen the dog saw Zorblax and the cat Quimby ran over the hill.\n\n" * 12
+KEEP = "The dog Peter ran over the hill.\n\nThen the cat sat on the mat and the dog Peter ran.\n\n" * 12
+SMALL = ["--block", 48, "--steps", 4, "--batch-size", 4, "--rate", 1e-3, "--evaluate-every", 2, "--device", "cpu"]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    (tmp_path / "book.txt").write_text(BOOK, encoding="utf-8")
+    (tmp_path / "keep.txt").write_text(KEEP, encoding="utf-8")
+    return tmp_path
+
+
+def test_every_method_has_a_verb_and_its_own_settings_are_flags_of_it_alone() -> None:
+    assert [verb.replace("-", "_") for verb in VERBS] == list(METHODS)
+    names = {verb: set(command(verb).__annotations__) for verb in VERBS}
+    assert names["npo"] - names["kl-ascent"] == {"beta"}
+    assert names["rmu"] - names["npo"] == {"layer", "depth", "steering"}
+    assert "retain" not in names["gradient-ascent"]
+
+
+def test_flags_and_the_plan_that_they_stand_for_make_the_same_model(call: Call, llama: Path, texts: Path) -> None:
+    before = {path.name: sha256_file(path) for path in llama.iterdir()}
+    done = call("unlearn", "npo", llama, "--forget", "book.txt", "--retain", "keep.txt", "--out", "a", *SMALL, "--beta",
+                0.3, "--quiet")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Not verified" in done.out
+    shutil.copy(texts / "a" / "plan.toml", texts / "plan.toml")
+    again = call("unlearn", "run", "plan.toml", "--out", "b", "--quiet", "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["plan"]["npo"] == {"beta": 0.3}
+    assert Run.open("a").record.plan == Run.open("b").record.plan
+    assert Run.open("a").findings().sections[0].tables[1] == Run.open("b").findings().sections[0].tables[1]
+    made = [sha256_file(texts / run / "model" / "model.safetensors") for run in ("a", "b")]
+    assert made[0] == made[1] != before["model.safetensors"]
+    assert {path.name: sha256_file(path) for path in llama.iterdir()} == before
+    held = [row for row in Run.open("a").findings().sections[0].tables[0].rows if "held-out" in str(row["measure"])]
+    assert held  # a tenth of the retain text was kept out of the training
+    card = (texts / "a" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "arXiv:2404.05868" in card
+    assert "Not verified" in card
+
+
+def test_a_plan_with_a_wrong_key_or_method_says_what_was_meant(refused: Refused, texts: Path) -> None:
+    def told(more: str, method: str = "npo") -> str:
+        (texts / "plan.toml").write_text(f'[unlearn]\nmethod = "{method}"\nmodel = "m"\nforget = "book.txt"\n{more}')
+        return refused("unlearn", "run", "plan.toml")
+
+    assert "Did you mean 'retain'?" in told('retian = "keep.txt"')
+    assert "Did you mean 'beta'?" in told('retain = "keep.txt"\n[unlearn.npo]\nbetta = 1.0')
+    assert "Did you mean 'npo'?" in told("", "np0")
+    assert "[unlearn.rmu] is not of the method npo" in told('retain = "keep.txt"\n[unlearn.rmu]\nlayer = 1')
+    assert "give that text as held_out" in told('retain = "keep.txt"', "gradient_ascent")
+    assert "needs anchors" in told("", "whp")
+    assert "the same text" in refused(
+        "unlearn", "npo", "m", "--forget", "book.txt", "--retain", "book.txt", "--out", "a"
+    )
+    assert "no rate for adapters" in told('retain = "keep.txt"\nweights = "lora"')
+
+
+def test_a_killed_run_goes_on_and_keeps_what_it_measured(
+    call: Call, llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ["unlearn", "gradient-ascent", llama, "--forget", "book.txt", "--held-out", "keep.txt", *SMALL, "--quiet"]
+    assert call(*run, "--out", "whole").code == 0
+    measured: list[object] = []
+
+    def counted(*arguments: object) -> object:
+        measured.append(arguments)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(curves, "measure", counted)
+    assert call(*run, "--out", "killed").code not in (0, 2)
+    assert len(list((texts / "killed" / "parts" / "unlearning-curves").glob("step-*.json"))) == 2
+    assert call(*run, "--out", "killed").code == 0
+    assert len(measured) == 4  # steps 0, 2, 4 (killed), 4
+    kept, whole = (Run.open(folder).read_items("unlearning-curves") for folder in ("killed", "whole"))
+    assert kept.equals(whole)
+    assert set(kept["step"].to_pylist()) == {0, 2, 4}
+    assert set(kept["measure"].to_pylist()) >= {"forget_loss", "retain_loss", "name_probability"}
+    assert not (texts / "killed" / "parts").exists()
+
+
+def test_a_method_that_turns_round_at_its_end_is_measured_as_its_result(call: Call, llama: Path, texts: Path) -> None:
+    done = call("unlearn", "task-vector", llama, "--forget", "book.txt", "--out", "run", *SMALL, "--quiet", "--json")
+    assert done.code == 0, done.err
+    loss = json.loads(done.out)["measured"]["forget_loss"]
+    assert loss["result"]["value"] > loss["before"]["value"]  # between, it fell
+    assert [row["step"] for row in Run.open("run").findings().sections[0].tables[1].rows] == [0, 4]
