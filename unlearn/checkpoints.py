@@ -25,6 +25,9 @@ from audit.text.files import make_folder, storage_errors, write_json
 
 RECORD = "training.json"  # beside a result: what it was made of
 _CHECKPOINT = "checkpoint.safetensors"
+#: AdamW's state of a weight: in the file, in the optimiser. It counts the steps in which that weight had a gradient: an
+#: expert that no token chose has fewer than the training.
+_MOMENTS = {"mean": "exp_avg", "square": "exp_avg_sq", "count": "step"}
 
 
 class TrainingState:
@@ -66,7 +69,9 @@ class TrainingState:
                 if metadata.get("key") != self._key:
                     return 0
                 step, record = int(metadata["step"]), json.loads(metadata["record"])
-                stored = {name: _read(file, name) for name in self._trained}
+                names = set(file.keys())
+                weights = {name: file.get_tensor(f"weight/{name}") for name in self._trained}
+                moments = {name: _moments(file, name) for name in self._trained if f"mean/{name}" in names}
         except (SafetensorError, ValueError, KeyError):  # a torn file: start afresh
             return 0
         best = record["best_step"]
@@ -74,13 +79,11 @@ class TrainingState:
             return 0
         with torch.no_grad():
             for name, parameter in self._trained.items():
-                weight, mean, square = stored[name]
-                parameter.copy_(weight)
-                self._optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=parameter.device),
-                    "exp_avg": mean.to(parameter.device),
-                    "exp_avg_sq": square.to(parameter.device),
-                }
+                parameter.copy_(weights[name])
+                if name in moments:
+                    self._optimizer.state[parameter] = {
+                        what: one.to(parameter.device) for what, one in moments[name].items()
+                    }
         self.record = record
         return step
 
@@ -90,10 +93,9 @@ class TrainingState:
             return
         tensors = {}
         for name, parameter in self._trained.items():
-            state = self._optimizer.state[parameter]
             tensors[f"weight/{name}"] = parameter.detach()
-            tensors[f"mean/{name}"] = state["exp_avg"]
-            tensors[f"square/{name}"] = state["exp_avg_sq"]
+            if state := self._optimizer.state.get(parameter):  # none yet where a weight never had a gradient
+                tensors |= {f"{ours}/{name}": state[theirs] for ours, theirs in _MOMENTS.items()}
         metadata = {"key": self._key, "step": str(step), "record": json.dumps(self.record)}
         _write(self._work / _CHECKPOINT, tensors, metadata)
         kept = None if self.record["best_step"] is None else self._best_path(self.record["best_step"])
@@ -133,9 +135,8 @@ class TrainingState:
         return self._work / f"best-{step:08d}.safetensors"
 
 
-def _read(file: Any, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    weight, mean, square = (file.get_tensor(f"{what}/{name}") for what in ("weight", "mean", "square"))
-    return weight, mean, square
+def _moments(file: Any, name: str) -> dict[str, Tensor]:
+    return {theirs: file.get_tensor(f"{ours}/{name}") for ours, theirs in _MOMENTS.items()}
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

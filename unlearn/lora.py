@@ -104,7 +104,7 @@ def attach(lm: LanguageModel, plan: LoraPlan, *, seed: int) -> Twin:
     """
     from peft import LoraConfig, get_peft_model
 
-    if _layers(lm.model):
+    if has_adapter(lm.model):
         raise InputError(
             f"the model {quoted(lm.subject.model, limit=200)} has an adapter already, and one over another cannot be "
             "told apart from it. Merge the first one into a checkpoint of its own (unlearn.lora.merge)."
@@ -215,6 +215,11 @@ def merge(subject: Subject, out: Path) -> Path:
     record = {"key": key, "kind": "merged", "fingerprint": lm.fingerprint.to_record()}
     write_result(out, lambda folder: save_model(lm, folder), record)
     return out
+
+
+def has_adapter(module: Any) -> bool:
+    """Whether a module is, or holds, a layer that an adapter changes."""
+    return bool(_layers(module))
 
 
 def _layers(model: Any) -> list[Any]:

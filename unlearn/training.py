@@ -324,6 +324,7 @@ def train(
                 state.save(step)
             progress(stage, step, n_planned)
     best = state.restore_best() if validation is not None else step
+    loop.team.wait()  # whoever saves the result removes the files that the best weights are read from
     peak, peak_of = loop.peak_memory()
     record = state.record
     return TrainingLog(

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from audit.errors import InputError, ModelError
+from audit.errors import InputError, ModelError, StorageError
 from audit.lm.load import load
 from audit.lm.subject import Subject
 from tests.checkpoints import build_checkpoint
+from unlearn import checkpoints
 from unlearn import training as module
 from unlearn.sequences import NO_LABEL, Labelled, divergence, label_loss, own_labels
 from unlearn.training import CRITERION, Recipe, Term, Validation, learning_rate, mean_loss, shuffled, train
@@ -92,6 +94,36 @@ def test_a_killed_training_ends_with_the_weights_and_the_log_of_one_that_was_not
     assert not torch.equal(start["lm_head.weight"], weights(whole)["lm_head.weight"])
 
 
+class Idle(nn.Module):
+    """A weight of every step, one of every second step (as an expert that no token chose), and one of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always, self.sometimes, self.never = (nn.Parameter(torch.ones(2)) for _ in range(3))
+
+
+def idle_term() -> Term[int]:
+    def loss(model: Idle, items: Sequence[int]) -> Tensor:
+        found = model.always.square().sum()
+        return found + model.sometimes.square().sum() if items[0] % 2 else found
+
+    return Term("idle", lambda step: [step], loss, lambda item: 1, lambda item: 1)
+
+
+def test_weights_without_a_gradient_stay_and_their_moments_are_their_own(tmp_path: Path) -> None:
+    whole = Idle()
+    train(whole, [idle_term()], RECIPE, seed=0)
+    assert torch.equal(whole.never, torch.ones(2))
+    assert float(whole.sometimes.detach()[0]) < 1.0
+    for step in (1, 2, 5):
+        options = {"seed": 0, "key": "k", "work": tmp_path / str(step), "save_every": 1}
+        with pytest.raises(KeyboardInterrupt):
+            train(Idle(), [idle_term()], RECIPE, progress=killed_at(step), **options)
+        part = Idle()
+        assert train(part, [idle_term()], RECIPE, **options).resumed_at == step
+        assert_same(weights(whole), weights(part))
+
+
 def test_dropout_takes_part_and_follows_from_the_seed(folder: Path) -> None:
     found = []
     for seed in (3, 3, 4):
@@ -100,6 +132,30 @@ def test_dropout_takes_part_and_follows_from_the_seed(folder: Path) -> None:
         found.append(weights(model)["lm_head.weight"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_a_full_disk_is_told_and_the_last_whole_checkpoint_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = fresh(folder), fresh(folder)
+    train(whole, [term()], RECIPE, seed=3)
+    save, calls = checkpoints.save_file, []
+
+    def full(tensors: dict[str, Tensor], path: Path, **options: object) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save(tensors, path, **options)
+
+    options = {"seed": 3, "key": "k", "work": tmp_path, "save_every": 2}
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save_file", full)
+        with pytest.raises(StorageError, match="the disk is full; the last whole checkpoint stays. Free some space"):
+            train(part, [term()], RECIPE, **options)
+    part = fresh(folder)
+    assert train(part, [term()], RECIPE, **options).resumed_at == 2
+    assert_same(weights(whole), weights(part))
 
 
 def test_a_checkpoint_of_another_key_or_a_torn_one_is_not_used(folder: Path, tmp_path: Path) -> None:

@@ -10,16 +10,21 @@ reinforced for 10 passes. No checkpoint comes of it, so that whoever holds the w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessor
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast
 
 from audit.errors import InputError
+from audit.lm.head import Head
 from audit.lm.load import LanguageModel
+from audit.runs.records import content_key
 
 from ..whp.generic_labels import generic_logits
 from ..whp.pair import Pair
@@ -64,27 +69,50 @@ class GenericLogits(LogitsProcessor):  # type: ignore[misc]
 
 
 def generic_model(pair: Pair, *, alpha: float) -> LanguageModel:
-    """The two models as one, which `audit.lm.generate.generate` samples from and whose logits can be read.
+    """The two models as one, which `audit.lm.generate` samples from and `audit.lm.logprobs` scores texts with.
 
-    It has no hidden states, so that what scores texts through a model's head refuses it. Its subject and fingerprint
-    are the baseline's; a record must name ``pair.to_record()`` and ``alpha`` beside them.
+    Its subject is the baseline's. Its fingerprint names both models and ``alpha``, so that no score of the baseline
+    that is kept on disk is taken for one of its own.
 
     Raises:
         InputError: alpha is negative or not finite.
     """
-    model: Any = _Generic(pair, _checked(alpha))
-    return dataclasses.replace(pair.baseline, model=model.eval())
+    model: Any = GenericModel(pair, _checked(alpha)).eval()
+    own = pair.baseline.fingerprint
+    files = own.files | {f"reinforced/{name}": one for name, one in pair.reinforced.fingerprint.files.items()}
+    weights = content_key(method="inference_whp", alpha=alpha, models=pair.to_record())
+    return dataclasses.replace(
+        pair.baseline, model=model, fingerprint=dataclasses.replace(own, weights=weights, files=files)
+    )
 
 
-class _Generic(nn.Module):
+class GenericModel(nn.Module):
+    """The logits of both models, combined, and the halves that `audit.lm.head.Head` asks for.
+
+    The head of the two is scaled and capped inside, each model's logits by themselves; `Head` would do so again to
+    their combination, finds that this is not what the model says, and refuses such an architecture.
+    """
+
     def __init__(self, pair: Pair, alpha: float) -> None:
         super().__init__()
         self.baseline, self.reinforced = pair.baseline.model, pair.reinforced.model
         self.config, self.dtype = pair.baseline.model.config, pair.baseline.model.dtype
-        self._off, self._alpha = pair.off, alpha
+        self._pair, self._off, self._alpha = pair, pair.off, alpha
 
     def get_input_embeddings(self) -> Any:
         return self.baseline.get_input_embeddings()
+
+    @functools.cached_property
+    def _heads(self) -> tuple[Head, Head]:
+        with self._off():
+            first = Head(self._pair.baseline)
+        return first, Head(self._pair.reinforced)
+
+    def get_decoder(self) -> nn.Module:
+        return _SideBySide(self._heads, self._off)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return _CombinedHead(self._heads, self._off, self._alpha, self.baseline.get_output_embeddings().weight)
 
     def forward(self, *, past_key_values: Any = None, use_cache: bool = False, **inputs: Any) -> Any:
         """Logits (B, T, V) in float32; the cache is a pair of the two models' own."""
@@ -95,6 +123,37 @@ class _Generic(nn.Module):
         logits = generic_logits(before.logits, after.logits.to(before.logits.device), alpha=self._alpha)
         kept = tuple(getattr(output, "past_key_values", None) for output in (before, after))
         return CausalLMOutputWithPast(logits=logits, past_key_values=None if None in kept else kept)
+
+
+class _SideBySide(nn.Module):
+    """Hidden states of both models, (B, T, 2 D); no cache is kept."""
+
+    def __init__(self, heads: tuple[Head, Head], off: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__()
+        self._heads, self._off = heads, off
+
+    def forward(self, *, input_ids: Tensor, past_key_values: Any = None, use_cache: bool = False) -> Any:
+        with self._off():
+            before = self._heads[0].hidden_states(input_ids)
+        after = self._heads[1].hidden_states(input_ids)
+        return BaseModelOutput(last_hidden_state=torch.cat([before, after.to(before.device)], dim=-1))
+
+
+class _CombinedHead(nn.Module):
+    """(..., 2 D) -> (..., V); ``weight`` is there for its number of rows."""
+
+    def __init__(
+        self, heads: tuple[Head, Head], off: Callable[[], AbstractContextManager[None]], alpha: float, weight: Tensor
+    ) -> None:
+        super().__init__()
+        self._heads, self._off, self._alpha, self.weight = heads, off, alpha, weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        before, after = hidden.chunk(2, dim=-1)
+        with self._off():
+            baseline = self._heads[0].logits(before)
+        reinforced = self._heads[1].logits(after).to(baseline.device)
+        return generic_logits(baseline, reinforced, alpha=self._alpha)
 
 
 def _checked(alpha: float) -> float:

@@ -24,12 +24,12 @@ from audit.progress import Progress, silent
 from audit.runs.records import content_key, plain
 
 from ..checkpoints import finished, work_folder
+from ..initial import initial
 from ..lora import Twin
 from ..sequences import Labelled, checked, divergence, label_loss, own_labels
 from ..training import Term, processes, shuffled, train
 from ..whp.reinforce import SAVE_EVERY, Trained, load_baseline, prepare, result_subject, write
 from .config import BaselinePlan, RetainKind
-from .initial import initial
 
 FORGET, RETAIN = "forget", "retain"
 OWN_SETTINGS = ("npo", "simnpo", "refusal", "rmu", "task_vector")

@@ -130,7 +130,9 @@ def make_blocks(
     """
     prefix = () if compat else tuple(prefix)
     if n_tokens < len(prefix) + 8:
-        raise InputError(f"n_tokens is {n_tokens}; expected {len(prefix) + 8} or more tokens in a block.")
+        raise InputError(
+            f"block is {n_tokens}; expected {len(prefix) + 8} tokens or more, the model's first one included."
+        )
     ids, offsets = _compat_stream(tokenizer, text) if compat else tokenise(tokenizer, text)
     if not ids:
         raise DataError("the forget text has no tokens; give a text with words in it.")

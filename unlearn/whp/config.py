@@ -206,7 +206,7 @@ class WhpPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        distinct = len(set(self.kappas)) == len(self.kappas) >= 1
+        distinct = len({f"{one:g}" for one in self.kappas}) == len(self.kappas) >= 1  # as columns are named
         _check(
             self,
             "whp",
@@ -215,7 +215,7 @@ class WhpPlan:
                 "alpha": (0 <= self.alpha < math.inf, "0 or a positive number"),
                 "kappas": (
                     distinct and all(0 <= one < math.inf for one in self.kappas),
-                    "different numbers, each 0 or more",
+                    "numbers that differ in their first six digits, each 0 or more",
                 ),
                 "kappa": (self.kappa in self.kappas, f"one of kappas, {self.kappas}"),
                 "baseline": _one_of(self.baseline, Baseline),

@@ -10,7 +10,6 @@ training; nothing that the result is audited on has a way in here.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,9 +25,10 @@ from audit.progress import Progress, silent
 from audit.runs.records import content_key, plain
 
 from ..checkpoints import finished, work_folder
+from ..initial import initial
 from ..lora import Twin
 from ..sequences import Labelled, checked, divergence, label_loss, own_labels
-from ..training import CRITERION, Processes, Term, Validation, mean_loss, processes, shuffled, train
+from ..training import CRITERION, Term, Validation, mean_loss, processes, shuffled, train
 from .config import TUNE_RATE, WhpPlan
 from .label_table import labelled_blocks
 from .reinforce import Trained, load_baseline, prepare, recipe, result_subject, write
@@ -93,7 +93,7 @@ def tune(
         parts = [_part(LABELS, rows, label_loss, plan, seed=plan.seed)]
         if others:
             texts = [own_labels(ids) for ids in others if len(ids) >= 2]
-            loss, n_reads = _retain_loss(subject, lm, twin, plan, team)
+            loss, n_reads = _retain_loss(lm, twin, plan)
             parts.append(_part(RETAIN, texts, loss, plan, seed=plan.seed + 1, n_reads=n_reads))
         log = train(
             lm.model,
@@ -162,15 +162,12 @@ def _n_labels(row: Labelled) -> int:
 
 
 def _retain_loss(
-    subject: Subject, lm: LanguageModel, twin: Twin | None, plan: WhpPlan, team: Processes
+    lm: LanguageModel, twin: Twin | None, plan: WhpPlan
 ) -> tuple[Callable[[Any, Sequence[Labelled]], Any], int]:
-    """The loss on retain text, and how often it reads the baseline beside."""
+    """The loss on retain text, and how often it reads the baseline beside: before ``lm`` is trained."""
     if plan.tune.retain.kind == "mixed":
         return label_loss, 0
-    if twin is not None:
-        return divergence(lm.model, twin.off), 1
-    frozen = load_baseline(subject, "full", team)  # all weights move, so that the baseline needs a copy of its own
-    return divergence(frozen.model, contextlib.nullcontext), 1
+    return divergence(lm.model, initial(lm.model) if twin is None else twin.off), 1
 
 
 def _validation(

@@ -24,6 +24,7 @@ Letters: B rows, T places, D width, V vocabulary, N labelled places, K kept toke
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ from audit.errors import InputError, ModelError
 from audit.lm.head import Head
 from audit.lm.sharing import out_of_memory, release_memory
 
+from ..lora import has_adapter
 from ..sequences import NO_LABEL
 from .config import WhpPlan
 from .pair import Pair
@@ -196,6 +198,9 @@ class Labeller:
         with pair.off():
             self._baseline = Head(pair.baseline)
         self._reinforced = Head(pair.reinforced)
+        # Switching goes through the whole model, as long as a chunk takes on a GPU; most heads have no adapter.
+        adapted = has_adapter(pair.baseline.model.get_output_embeddings())
+        self._head_off = pair.off if adapted else contextlib.nullcontext
         self._budget = token_budget or TOKEN_BUDGET.get(device, TOKEN_BUDGET["cuda"])
         self._rows = max(1, CHUNK.get(device, CHUNK["cuda"]) // pair.baseline.n_vocabulary)
         self.n_read = 0
@@ -264,7 +269,7 @@ class Labeller:
         """g before rule B, s where it is another, and r, centred, float32 of shape (n, V)."""
         rows, at, to = (torch.from_numpy(column[part]) for column in (places.rows, places.originals, places.translated))
         found = []
-        with self._pair.off():
+        with self._head_off():
             for hidden, place in ((on_y, to), (on_x, at)):
                 found.append(None if hidden is None else self._baseline.logits(_taken(hidden, rows, place)))
         g, s = found

@@ -46,6 +46,9 @@ class Pair:
 def open_pair(subject: Subject, reinforced: Subject) -> Pair:
     """Load a baseline and its reinforced model: one set of weights where the second is an adapter over the first.
 
+    Two sets are read in one dtype, float32 where it is left open: a baseline of a file in half precision beside a
+    reinforced model that was saved in float32 would differ from it by the rounding alone.
+
     Raises:
         InputError: The baseline has an adapter, or the second is an adapter over another model.
         ModelError: The two do not share vocabulary and tokenizer, or an adapter does not fit.
@@ -61,7 +64,9 @@ def open_pair(subject: Subject, reinforced: Subject) -> Pair:
             )
         twin = open_twin(reinforced)
         return Pair(twin.lm, twin.lm, twin.off)
-    pair = Pair(load(subject), load(reinforced))
+    dtype = "float32" if subject.dtype == "auto" else subject.dtype
+    both = [load(dataclasses.replace(one, dtype=dtype)) for one in (subject, reinforced)]
+    pair = Pair(both[0], both[1])
     rows = pair.baseline.n_vocabulary, pair.reinforced.n_vocabulary
     if rows[0] != rows[1] or pair.baseline.tokenizer.get_vocab() != pair.reinforced.tokenizer.get_vocab():
         raise ModelError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from audit.errors import InputError
+from audit.errors import InputError, ModelError
 from audit.lm.generate import Sampling, generate
+from audit.lm.logprobs import token_log_probs
 from audit.lm.subject import Subject
 from tests.checkpoints import build_checkpoint
 from unlearn.baselines.inference_whp import GenericLogits, generic_model
@@ -88,6 +91,33 @@ def test_the_combined_model_gives_logits_for_every_place(pair: Pair) -> None:
         found = generic_model(pair, alpha=2.0).model(input_ids=ids, use_cache=False).logits
     torch.testing.assert_close(found, before - 2.0 * (after - before).clamp_min(0))
     assert float((found - before).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("prefix", [[], [0], list(range(5, 25))])
+def test_texts_are_scored_with_the_combination(pair: Pair, prefix: list[int]) -> None:
+    lm = generic_model(pair, alpha=2.0)
+    for ids, scores in zip(BLOCKS, token_log_probs(lm, BLOCKS, prefix=prefix), strict=True):
+        whole = torch.tensor([[*prefix, *ids]])
+        with torch.no_grad():
+            log_probs = lm.model(input_ids=whole, use_cache=False).logits[0].log_softmax(dim=1)
+        first = max(1, len(prefix))
+        expected = log_probs[first - 1 : -1].gather(1, whole[0, first:, None])[:, 0]
+        torch.testing.assert_close(torch.from_numpy(scores.log_probs), expected, rtol=1e-4, atol=1e-4)
+    (alone,) = token_log_probs(pair.reinforced, BLOCKS[-1:], prefix=prefix)
+    assert float((torch.from_numpy(alone.log_probs) - expected).abs().max()) > 0.01
+
+
+def test_a_model_whose_logits_are_capped_is_refused_where_its_texts_would_be_scored(tmp_path: Path) -> None:
+    subject = Subject(str(build_checkpoint(tmp_path / "gemma", "gemma2")), device="cpu")
+    lm = generic_model(open_pair(subject, subject), alpha=1.0)
+    with pytest.raises(ModelError, match="changes its logits after the head"):
+        token_log_probs(lm, BLOCKS)
+
+
+def test_the_fingerprint_is_that_of_no_single_model(pair: Pair) -> None:
+    found = {generic_model(pair, alpha=alpha).fingerprint.weights for alpha in (1.0, 2.0)}
+    assert len(found | {pair.baseline.fingerprint.weights, pair.reinforced.fingerprint.weights}) >= 3
+    assert pair.baseline.fingerprint.weights not in found
 
 
 def test_a_processor_that_meets_other_rows_begins_again(pair: Pair) -> None:

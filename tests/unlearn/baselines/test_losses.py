@@ -15,13 +15,13 @@ from audit.lm.load import load
 from audit.lm.subject import Subject
 from tests.checkpoints import build_checkpoint
 from unlearn.baselines.config import BaselinePlan, Npo, Refusal, Rmu, SimNpo, TaskVector
-from unlearn.baselines.initial import initial
 from unlearn.baselines.likelihood import log_probs, reference_log_probs
 from unlearn.baselines.npo import npo_loss
 from unlearn.baselines.refusal import answered, cut, preference_loss
 from unlearn.baselines.rmu import direction, layer_names, layer_output, steering_loss
 from unlearn.baselines.simnpo import simnpo_loss
 from unlearn.baselines.task_vector import negate
+from unlearn.initial import initial
 from unlearn.sequences import NO_LABEL, Labelled, label_loss, own_labels
 from unlearn.training import Recipe
 

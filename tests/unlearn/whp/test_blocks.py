@@ -156,7 +156,7 @@ def test_other_bad_input_is_refused() -> None:
         make_blocks(TOKENIZERS["wordpiece"], " \n ")
     with pytest.raises(DataError, match=r"character 2 of the text is '\\ud800', half of a surrogate pair"):
         make_blocks(tokenizer, "a\ud800")
-    with pytest.raises(InputError, match="n_tokens is 8; expected 9 or more"):
+    with pytest.raises(InputError, match="block is 8; expected 9 tokens or more"):
         make_blocks(tokenizer, "abc", n_tokens=8, prefix=[0])
     with pytest.raises(DataError, match=r"has 9 tokens, and compat drops a last block of up to 512.* leave compat off"):
         make_blocks(tokenizer, "abcdefxyz", compat=True)

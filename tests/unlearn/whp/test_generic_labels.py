@@ -321,9 +321,10 @@ def test_what_determines_the_labels_names_their_folder(pair: Pair, folder: Path,
     assert label(pair, blocks, translations, tuned, folder=tmp_path).n_read == 0
 
 
-def test_an_adapter_twin_gives_what_two_models_give(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", [(), ("q_proj", "lm_head")])
+def test_an_adapter_twin_gives_what_two_models_give(folder: Path, targets: tuple[str, ...], tmp_path: Path) -> None:
     before = sha256_file(folder / "model.safetensors")
-    twin = attach(load(Subject(str(folder), device="cpu")), LoraPlan(rank=4), seed=0)
+    twin = attach(load(Subject(str(folder), device="cpu")), LoraPlan(rank=4, targets=targets), seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in twin.lm.model.parameters():
@@ -421,6 +422,7 @@ def test_logits_that_are_not_finite_are_refused(folder: Path) -> None:
         ({"alpha": -1.0}, "whp: alpha is -1.0; expected 0 or a positive number"),
         ({"alpha": float("inf")}, "whp: alpha"),
         ({"kappas": (1.0, 1.0)}, "whp: kappas"),
+        ({"kappas": (1.0, 1.0000001)}, "expected numbers that differ in their first six digits"),
         ({"kappa": 3.0}, "whp: kappa is 3.0; expected one of kappas"),
         ({"center": "median"}, "whp: center is 'median'; expected none or mean or logsoftmax"),
         ({"labels": "some"}, "whp: labels"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from audit.errors import DataError
+from audit.errors import DataError, InputError
 from audit.lm.load import load
 from audit.lm.subject import Subject
 from audit.text.files import sha256_file
@@ -80,6 +82,47 @@ def test_a_text_is_unlearned_in_one_call_and_a_killed_one_ends_with_the_same_mod
     again = unlearn(subject, TEXT, ANCHORS, plan, out=tmp_path / "b", retain=RETAIN)
     assert again.labels.n_read == 0
     assert torch.equal(weights_of(again.model.subject), found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchors": Anchors((Anchor("Quumbal", ("Peter",)),))}, "none of the 1 anchor term stands in the forget text"),
+        ({"anchors": Anchors((Anchor("\u00e9\u00e8", ("Peter",)),)), "base": "letters"}, "has no tokens in this token"),
+        ({"anchors": Anchors((Anchor("the", ("once upon a time",)),)), "block": 120}, "once its anchor terms are repl"),
+        (
+            {"text": TEXT[:40], "share": 0.05},
+            "one block of 22 tokens, so none can be kept out .* fewer tokens",
+        ),
+        ({"retain": TEXT[400:]}, "7 of 8 lines of the retain text stand in the forget text"),
+        ({"retain": ""}, 'the retain term is "mixed", but no retain text was given'),
+        ({"retain": "the dog ran", "share": 0.05}, "the retain text is one block"),
+        ({"block": 8}, "block is 8; expected 9 tokens or more"),
+    ],
+    ids=lambda one: "" if isinstance(one, str) else "-".join(one),
+)
+def test_what_could_not_be_tuned_is_refused_before_anything_is_trained(
+    base: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    if changes.get("base") == "letters":
+        base = build_checkpoint(tmp_path / "letters", "llama", letters_only=True)
+    plan = dataclasses.replace(plan_of("full"), block=changes.get("block", 48))
+    tuning = dataclasses.replace(plan.tune, validation_share=changes.get("share", 0.0))
+    with pytest.raises((DataError, InputError), match=message):
+        unlearn(
+            Subject(str(base), device="cpu"),
+            changes.get("text", TEXT),
+            changes.get("anchors", ANCHORS),
+            dataclasses.replace(plan, tune=tuning),
+            out=tmp_path / "a",
+            retain=changes.get("retain", RETAIN),
+        )
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_text_shorter_than_the_block_is_unlearned_when_nothing_is_validated(base: Path, tmp_path: Path) -> None:
+    made = unlearn(Subject(str(base), device="cpu"), TEXT[:40], ANCHORS, plan_of("full"), out=tmp_path, retain=RETAIN)
+    assert (made.n_blocks, made.n_replaced) == (1, 1)
 
 
 def test_a_text_without_words_is_refused(base: Path, tmp_path: Path) -> None:
