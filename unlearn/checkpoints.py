@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from audit.errors import InputError, StorageError
+from audit.errors import InputError, ModelError, StorageError
 from audit.lm.checkpoint import find_checkpoint, is_local
 from audit.lm.load import LanguageModel
 from audit.lm.subject import Subject
 from audit.runs.records import read_json
 from audit.testbed.tiny_lm import system_errors
 from audit.text.files import make_folder, storage_errors, write_json
+from audit.text.safe import quoted
 
 RECORD = "training.json"  # beside a result: what it was made of
 _CHECKPOINT = "checkpoint.safetensors"
@@ -154,25 +156,38 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
+def _half_written(out: Path) -> Path:
+    return out.with_name(f".{out.name}.part")
+
+
+def keep_apart(folder: Path, inputs: Subject) -> None:
+    """Refuses to write to a folder that is, holds or lies in that of an input's model or adapter.
+
+    Raises:
+        InputError: It does; links are followed.
+    """
+    here = folder.resolve()
+    for source in (path.resolve() for path in (find_checkpoint(inputs) if is_local(inputs.model) else [])):
+        if here == source or source in here.parents or here in source.parents:
+            raise InputError(
+                f"{folder} would be written to, but it and the folder of the model, {source}, lie one in the other; "
+                "an input model is never changed. Choose another --out."
+            )
+
+
 def finished(out: Path, key: str, *, inputs: Subject) -> dict[str, Any] | None:
     """The record of a result that is in ``out`` already, or None when it is still to be made.
 
     Args:
         out: Folder of the result.
         key: Names everything that determines it.
-        inputs: The model that is trained from; ``out`` may not touch its files.
+        inputs: The model that is trained from; neither ``out`` nor what is kept beside it may touch its files.
 
     Raises:
-        InputError: ``out`` is, holds or lies in the model's or the adapter's folder, or holds something else.
+        InputError: As `keep_apart`, or ``out`` holds something else.
     """
-    sources = find_checkpoint(inputs) if is_local(inputs.model) else []
-    for source in (path.resolve() for path in sources):
-        here = out.resolve()
-        if here == source or source in here.parents or here in source.parents:
-            raise InputError(
-                f"the result would be written to {out}, but the model that it is made from lies in {source}; an input "
-                "model is never changed. Choose another --out."
-            )
+    for folder in (out, work_folder(out), _half_written(out)):
+        keep_apart(folder, inputs)
     if not out.exists():
         return None
     if not out.is_dir() or (any(out.iterdir()) and not (out / RECORD).is_file()):
@@ -200,7 +215,7 @@ def write_result(out: Path, fill: Callable[[Path], None], record: Mapping[str, A
         StorageError: Disk full or not writable.
     """
     make_folder(out.parent)
-    temporary = out.with_name(f".{out.name}.part")
+    temporary = _half_written(out)
     with storage_errors(out, kept="the unfinished training stays beside it", doing="save the result in"):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -216,6 +231,23 @@ def write_result(out: Path, fill: Callable[[Path], None], record: Mapping[str, A
             out.rmdir()
         os.rename(temporary, out)
     shutil.rmtree(work_folder(out), ignore_errors=True)
+
+
+def check_saveable(lm: LanguageModel) -> None:
+    """Refuses, before anything is trained, a tokenizer that cannot be saved with the result.
+
+    Raises:
+        ModelError: It holds what no file can be named by, for one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            lm.tokenizer.save_pretrained(folder)
+        except ValueError as error:
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"the tokenizer of {quoted(lm.subject.model, limit=200)} cannot be saved with the result: {text}. Mend "
+                "it there (tokenizer_config.json)."
+            ) from error
 
 
 def save_model(lm: LanguageModel, folder: Path) -> None:

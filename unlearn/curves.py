@@ -1,7 +1,7 @@
 """The measures of every evaluation of a training, safe on disk as soon as they are made.
 
-A training that was killed goes on from a checkpoint; what was measured before it stands in a file for each step, named
-by everything that determines it, and is not measured again.
+A training that was killed goes on from a checkpoint; what was measured up to it stands in a file for each step, named
+by everything that determines it, and is not measured again. A training that begins anew drops what was measured later.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class Curves:
         """Measure the model after ``step`` steps, unless that was done before."""
         if step and self._only_first:
             return
+        if step == 0:  # whatever was measured later is of weights that are gone, and may not come out the same
+            for later in self.steps():
+                if later:
+                    self._path(later).unlink()
         self.add(step, lm)
 
     def add(self, step: int, lm: LanguageModel) -> None:

@@ -128,6 +128,7 @@ def make_section(
         assumptions=(
             "What is measured as the training goes on decides nothing: no training, no stopping and no choice of "
             "weights reads it.",
+            *watch.notes,
             *made.notes,
         ),
         cannot_show=(*_CANNOT_SHOW, *lacking),
@@ -207,9 +208,9 @@ def _cost_table(made: Made) -> Table:
     return Table(
         name="cost",
         title="What it cost",
-        note="Tokens that were trained on are of all attempts; seconds, memory and what was read without training, of "
-        "the attempt that ended it. The measuring is part of a training's seconds. Memory of a process is the largest "
-        "that it ever had, whatever for.",
+        note="Tokens that were trained on are of the whole training, less what a kill undid; seconds, memory and what "
+        "was read without training, of the attempt that ended it. The measuring is part of a training's seconds, and "
+        "no token of it is counted. Memory of a process is the largest that it ever had, whatever for.",
         columns=(
             Column(key="part", label="Training"),
             Column(key="steps", label="Steps"),

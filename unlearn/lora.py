@@ -24,6 +24,7 @@ from audit.runs.records import content_key, read_json
 from audit.text.safe import quoted
 
 from .checkpoints import RECORD, finished, save_model, write_result
+from .ranges import check_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,7 @@ class LoraPlan:
             "scale": (0 < self.scale < math.inf, "a positive number"),
             "dropout": (0 <= self.dropout < 1, "from 0 to below 1"),
         }
-        for name, (fits, expected) in ranges.items():
-            if not fits:
-                raise InputError(f"adapter: {name} is {getattr(self, name)!r}; expected {expected}.")
+        check_ranges(self, "adapter", ranges)
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)

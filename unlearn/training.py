@@ -36,6 +36,7 @@ from audit.lm.sharing import out_of_memory, release_memory
 from audit.progress import Progress, silent
 
 from .checkpoints import TrainingState
+from .ranges import check_ranges
 
 Item = TypeVar("Item")
 CRITERION = "criterion"  # what a validation must give: lower is better
@@ -78,9 +79,7 @@ class Recipe:
             "clip": (self.clip is None or 0 < self.clip < math.inf, "a positive number, or none"),
             "micro_tokens": (self.micro_tokens is None or self.micro_tokens >= 1, "1 or more, or none"),
         }
-        for name, (fits, expected) in ranges.items():
-            if not fits:
-                raise InputError(f"training: {name} is {getattr(self, name)!r}; expected {expected}.")
+        check_ranges(self, "training", ranges)
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
@@ -292,7 +291,9 @@ def train(
         work: Folder of the checkpoints, which are removed at the end; None keeps none and cannot resume.
         validation: What is measured, and when to stop.
         on_eval: Called with the number of steps made at each evaluation, the model in evaluation mode; for the
-            caller's own measures, which decide nothing. In every process.
+            caller's own measures, which decide nothing. In every process. The checkpoint of that step is on disk by
+            then, so that what was measured is never of weights that are made anew; a training that goes on from there
+            begins by calling it again.
         eval_every: Steps between such calls where there is no validation; with one, its own hold.
         save_every: Steps between checkpoints beside those at evaluations.
         team: From `processes`.
@@ -310,16 +311,19 @@ def train(
     step, n_planned = resumed_at, recipe.n_steps
     progress(stage, step, n_planned)
     with loop.training():
-        if step == 0 and every is not None:
-            _evaluate(loop, state, validation, on_eval, step=0)
+        if every is not None and (step % every == 0 or step == n_planned):
+            if step == 0:
+                _validate(loop, state, validation, step=0)
+            _look(loop, on_eval, step=step)
         while step < n_planned and not _out_of_patience(state, validation):
             loop.step(step, state.record)
             step += 1
             last = step == n_planned
             if every is not None and (step % every == 0 or last):
-                _evaluate(loop, state, validation, on_eval, step=step)
+                _validate(loop, state, validation, step=step)
                 state.save(step)
                 loop.team.wait()
+                _look(loop, on_eval, step=step)
             elif last or (save_every is not None and step % save_every == 0):
                 state.save(step)
             progress(stage, step, n_planned)
@@ -498,28 +502,27 @@ def _old_name_allowed() -> Iterator[None]:
         yield
 
 
-def _evaluate(
-    loop: _Loop,
-    state: TrainingState,
-    validation: Validation | None,
-    on_eval: Callable[[int], None] | None,
-    *,
-    step: int,
-) -> None:
+def _validate(loop: _Loop, state: TrainingState, validation: Validation | None, *, step: int) -> None:
+    if validation is None:
+        return
     loop.model.eval()
-    if validation is not None:
-        found = dict(validation.measure()) if loop.team.writes else None
-        found = loop.team.agree(found)
-        if not math.isfinite(found.get(CRITERION, math.nan)):
-            raise ModelError(
-                f"{loop.stage}: the validation after step {step} gives the criterion {found.get(CRITERION)}, which is "
-                "not finite. Train with a smaller learning rate."
-            )
-        state.record["evaluations"].append([step, found])
-        state.keep_if_best(step)
-    if on_eval is not None:
-        on_eval(step)
+    found = dict(validation.measure()) if loop.team.writes else None
+    found = loop.team.agree(found)
+    if not math.isfinite(found.get(CRITERION, math.nan)):
+        raise ModelError(
+            f"{loop.stage}: the validation after step {step} gives the criterion {found.get(CRITERION)}, which is "
+            "not finite. Train with a smaller learning rate."
+        )
+    state.record["evaluations"].append([step, found])
+    state.keep_if_best(step)
     loop.model.train()
+
+
+def _look(loop: _Loop, on_eval: Callable[[int], None] | None, *, step: int) -> None:
+    if on_eval is not None:
+        loop.model.eval()
+        on_eval(step)
+        loop.model.train()
 
 
 def _out_of_patience(state: TrainingState, validation: Validation | None) -> bool:

@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audit.errors import AuditError, DataError, InputError
+from audit.forgetting.continuing import continued
 from audit.forgetting.measured import Measured
 from audit.forgetting.names import find_names
 from audit.forgetting.probability import FirstTokens, expected_probabilities, find_first_tokens, next_token_mass
-from audit.forgetting.prompts import Passage, Prompt, cut_passages, make_prompts
+from audit.forgetting.prompts import Passage, Prompt, cut_passages, gap_after, make_prompts
 from audit.lm.load import LanguageModel, Tokens
 from audit.lm.logprobs import token_log_probs
 from audit.lm.tokens import encode, prefix_ids
-from audit.text.safe import counted
+from audit.text.safe import counted, quoted
 
 FORGET, RETAIN, NAME, MASS = "forget_loss", "retain_loss", "name_probability", "next_token_mass"
 #: Measure -> what reports call it. Ours, the numbers below too: enough for an interval, few enough for a CPU.
@@ -53,6 +54,7 @@ class Watch:
         prompts: Places where a name is due; none: no familiarity.
         first_tokens: The names' first tokens; None: those that the prompts themselves mark.
         missing: Measure -> why it is not measured.
+        notes: What was left out of what is measured, in sentences.
     """
 
     forget: tuple[Passage, ...]
@@ -60,6 +62,7 @@ class Watch:
     prompts: tuple[Prompt, ...] = ()
     first_tokens: FirstTokens | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -102,10 +105,12 @@ def make_watch(
 
     Raises:
         InputError: Written prompts mark nothing that is due.
+        DataError: A written prompt, with what is due, does not fit the model's context; cut ones are left out.
     """
     missing: dict[str, str] = {} if held_out else {RETAIN: why_no_held_out}
     whole = passages(forget)
     first: FirstTokens | None = None
+    notes: list[str] = []
     if prompts is not None:
         chosen = [prompt for prompt in prompts if prompt.expected]
         if not chosen:
@@ -113,15 +118,30 @@ def make_watch(
                 f'none of the {counted(len(prompts), "prompt")} says which name is due; give "expected" in the file of '
                 "prompts, or leave it out: prompts are then cut from the forget text."
             )
+        if long := _too_long(tokens, chosen):
+            raise DataError(
+                f"the prompt {quoted(long[0].id)}, with the name that is due, does not fit the model's context of "
+                f"{tokens.n_context:,} tokens ({len(long):,} such in all). Shorten it."
+            )
     else:
-        chosen, first, reasons = _cut(tokens, whole, contrast)
+        chosen, first, reasons, n_long = _cut(tokens, whole, contrast)
         missing |= reasons
+        if n_long:
+            notes.append(f"{counted(n_long, 'prompt')} did not fit the model's context and were left out.")
+    for what, n, most in (
+        ("passages of the forget text", len(whole), MOST_PASSAGES),
+        ("passages that were held out", len(held_out), MOST_PASSAGES),
+        ("prompts", len(chosen), MOST_PROMPTS),
+    ):
+        if n > most:
+            notes.append(f"Of {n:,} {what} {most:,} are measured, drawn at random.")
     return Watch(
         tuple(_some(whole, MOST_PASSAGES, seed)),
         tuple(_some(held_out, MOST_PASSAGES, seed)),
         tuple(_some(chosen, MOST_PROMPTS, seed)),
         first,
         missing,
+        tuple(notes),
     )
 
 
@@ -159,26 +179,40 @@ def _some(items: Sequence[Some], most: int, seed: int) -> list[Some]:
     return [items[place] for place in sorted(drawn.tolist())]
 
 
+def _too_long(tokens: Tokens | LanguageModel, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts that the model cannot read with what is due after them."""
+    pairs = [(place, gap_after(one.text) + name) for place, one in enumerate(prompts) for name in one.expected]
+    whole = continued(tokens, [prompts[place].text for place, _ in pairs], [after for _, after in pairs])
+    room = tokens.n_context - len(prefix_ids(tokens))
+    long = {place for (place, _), one in zip(pairs, whole, strict=True) if len(one.ids) > room}
+    return [prompts[place] for place in sorted(long)]
+
+
 def _cut(
     tokens: Tokens | LanguageModel, whole: Sequence[Passage], contrast: str
-) -> tuple[list[Prompt], FirstTokens | None, dict[str, str]]:
-    """Prompts at the names that the contrast text lacks, the names' first tokens, and what is not measured."""
+) -> tuple[list[Prompt], FirstTokens | None, dict[str, str], int]:
+    """Prompts at names that the contrast text lacks, first tokens, what is not measured, how many prompts were lost."""
     if not contrast.strip():
         why = "no other text was given (contrast, retain or held-out text), so the forget text's own names are unknown"
-        return [], None, {NAME: why, MASS: why}
+        return [], None, {NAME: why, MASS: why}, 0
     names = find_names([one.text for one in whole], [contrast])
     try:
-        cut = make_prompts(whole, names)
+        made = make_prompts(whole, names)
     except InputError as error:
         why = f"no prompt could be cut: {error}" if names else "no name stands in the forget text and not in the other"
-        return [], None, {NAME: why, MASS: why}
+        return [], None, {NAME: why, MASS: why}, 0
+    long = {one.id for one in _too_long(tokens, made)}
+    cut = [one for one in made if one.id not in long]
+    if not cut:
+        why = "no prompt fits the model's context"
+        return [], None, {NAME: why, MASS: why}, len(long)
     try:
         first = find_first_tokens(tokens, names, [contrast])
     except InputError as error:
-        return cut, None, {MASS: str(error)}
+        return cut, None, {MASS: str(error)}, len(long)
     if not any(first.after(prompt) for prompt in cut):
-        return cut, None, {MASS: "no prompt has an idiosyncratic next token"}
-    return cut, first, {}
+        return cut, None, {MASS: "no prompt has an idiosyncratic next token"}, len(long)
+    return cut, first, {}, len(long)
 
 
 def measure(lm: LanguageModel, watch: Watch) -> dict[str, Measured]:

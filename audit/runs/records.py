@@ -92,14 +92,14 @@ def _json(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Writes a record atomically.
+def write_record(path: Path, record: Record, *, secret: bool = False) -> None:
+    """Writes a record atomically; ``secret`` as in `atomic_writer`.
 
     Raises:
         InputError: It holds a NaN, an infinity or something else that JSON would change.
         StorageError: The file cannot be written.
     """
-    write_json(path, plain(record.model_dump(mode="python"), path.name))
+    write_json(path, plain(record.model_dump(mode="python"), path.name), secret=secret)
 
 
 def read_record(path: Path, kind: type[AnyRecord], *, missing: str) -> AnyRecord:

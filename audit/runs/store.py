@@ -337,14 +337,14 @@ class Run:
         folder = self.folder / "parts" / _checked(name)
         return ShardedTable(folder, key=key, n_parts=n_parts, restart=restart, on_write=self._save_seconds)
 
-    def write_findings(self, findings: Findings) -> None:
-        """Writes ``findings.json`` atomically.
+    def write_findings(self, findings: Findings, *, secret: bool = False) -> None:
+        """Writes ``findings.json`` atomically; ``secret``, where it quotes a text, as in `atomic_writer`.
 
         Raises:
             InputError: A number in it is NaN or infinite, or the run cannot be written.
         """
         self._require_open()
-        write_record(self.folder / "findings.json", findings)
+        write_record(self.folder / "findings.json", findings, secret=secret)
 
     def findings(self) -> Findings:
         """Reads ``findings.json``.

@@ -117,9 +117,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes ``content`` atomically; errors as in `atomic_writer`."""
-    with atomic_writer(path) as stream:
+def write_bytes(path: str | Path, content: bytes, *, secret: bool = False) -> None:
+    """Writes ``content`` atomically; ``secret`` and errors as in `atomic_writer`."""
+    with atomic_writer(path, secret=secret) as stream:
         stream.write(content)
 
 
@@ -132,8 +132,8 @@ def write_text(path: str | Path, content: str) -> None:
     write_bytes(path, _utf8(path, content))
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes ``value`` atomically as indented JSON in UTF-8; errors as in `atomic_writer`.
+def write_json(path: str | Path, value: Any, *, secret: bool = False) -> None:
+    """Writes ``value`` atomically as indented JSON in UTF-8; ``secret`` and errors as in `atomic_writer`.
 
     Raises:
         InputError: The value holds a NaN, an infinity or something that JSON has no form for.
@@ -142,7 +142,7 @@ def write_json(path: str | Path, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} cannot hold this value: {error}. Give plain, finite JSON values.") from error
-    write_bytes(path, _utf8(path, text + "\n"))
+    write_bytes(path, _utf8(path, text + "\n"), secret=secret)
 
 
 def _utf8(path: str | Path, text: str) -> bytes:

@@ -56,7 +56,9 @@ def test_a_model_forgets_by_a_dictionary_and_the_report_quotes_without_obeying(
     assert "<b>" not in page
     assert "&lt;img src=x&gt;" in page
     assert "Labels, token by token" in page
-    assert (texts / "run" / "report.html").stat().st_mode & 0o077 == 0  # it quotes the text
+    for quoting in ("report.html", "findings.json", *(path.relative_to(texts / "run") for path in
+                    (texts / "run" / "labels").iterdir())):  # fmt: skip
+        assert (texts / "run" / quoting).stat().st_mode & 0o077 == 0
     card = (texts / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "loss on the forget text" in card
     assert "Not verified" in card
@@ -86,6 +88,17 @@ def test_what_cannot_be_unlearned_is_refused_before_anything_is_made(
     (texts / "other").mkdir()
     (texts / "other" / "thesis.tex").write_text("")
     assert "thesis.tex" in refused(*command[:-1], "other", "--anchors", "anchors.toml")
-    for out in (llama, llama / "run", llama.parent):
+    (texts / "linked").mkdir()
+    (texts / "linked" / "parts").symlink_to(llama)
+    for out in (llama, llama / "run", llama.parent, texts / "linked"):
         assert "never changed" in refused(*command[:-1], out, "--anchors", "anchors.toml")
     assert not (llama / "run").exists()
+
+
+def test_a_tuning_that_helps_nothing_says_that_nothing_was_unlearned(call: Call, llama: Path, texts: Path) -> None:
+    (texts / "anchors.json").write_text('{"anchors": {"Zorblax": "Peter"}}')
+    run = ["unlearn", "whp", llama, "--forget", "book.txt", "--anchors", "anchors.json", "--out", "run", *SMALL]
+    assert call(*run, "--rate", 1e-30, "--quiet").code == 0  # no later weights are better on what was kept out
+    section = Run.open(texts / "run").findings().sections[0]
+    assert "nothing was unlearned" in section.findings[0].claim
+    assert next(row["step"] for row in section.tables[1].rows if row["result"]) == 0

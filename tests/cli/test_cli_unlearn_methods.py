@@ -71,9 +71,12 @@ def test_a_plan_with_a_wrong_key_or_method_says_what_was_meant(refused: Refused,
     assert "[unlearn.rmu] is not of the method npo" in told('retain = "keep.txt"\n[unlearn.rmu]\nlayer = 1')
     assert "give that text as held_out" in told('retain = "keep.txt"', "gradient_ascent")
     assert "needs anchors" in told("", "whp")
-    assert "the same text" in refused(
-        "unlearn", "npo", "m", "--forget", "book.txt", "--retain", "book.txt", "--out", "a"
-    )
+    assert "there is none here" in told('held_out = "keep.txt"\nretain_weight = 2.0', "gradient_ascent")
+    (texts / "near.txt").write_text(BOOK + "The end.\n", encoding="utf-8")
+    npo = ["unlearn", "npo", "m", "--forget", "book.txt", "--out", "a"]
+    assert "kept and forgotten" in refused(*npo, "--retain", "near.txt")
+    assert "nothing of what is kept" in refused(*npo, "--retain", "keep.txt", "--held-out", "near.txt")
+    assert "trained on" in refused(*npo, "--retain", "keep.txt", "--held-out", "keep.txt")
     assert "no rate for adapters" in told('retain = "keep.txt"\nweights = "lora"')
 
 
@@ -107,4 +110,27 @@ def test_a_method_that_turns_round_at_its_end_is_measured_as_its_result(call: Ca
     assert done.code == 0, done.err
     loss = json.loads(done.out)["measured"]["forget_loss"]
     assert loss["result"]["value"] > loss["before"]["value"]  # between, it fell
-    assert [row["step"] for row in Run.open("run").findings().sections[0].tables[1].rows] == [0, 4]
+    section = Run.open("run").findings().sections[0]
+    assert [row["step"] for row in section.tables[1].rows] == [0, 4]
+    said = section.findings[0].claim
+    assert "in 4 steps of 4 blocks, " in said
+
+
+def test_both_ends_are_measured_in_the_precision_of_the_training(call: Call, llama: Path, texts: Path) -> None:
+    """A change of rounding alone is no forgetting."""
+    run = ["unlearn", "task-vector", llama, "--forget", "book.txt", "--out", "run", *SMALL, "--rate", 1e-30]
+    done = call(*run, "--dtype", "bfloat16", "--quiet", "--json")
+    assert done.code == 0, done.err
+    change = json.loads(done.out)["measured"]["forget_loss"]["change"]
+    assert change["value"] == 0
+
+
+def test_a_text_that_is_hidden_is_quoted_nowhere(call: Call, llama: Path, texts: Path) -> None:
+    (texts / "p.jsonl").write_text('{"prompt": "The cat saw", "references": [], "expected": ["Zorblax"]}\n')
+    run = ["unlearn", "npo", llama, "--forget", "book.txt", "--retain", "keep.txt", "--prompts", "p.jsonl", *SMALL]
+    assert call(*run, "--out", "run", "--hide-text", "--quiet").code == 0
+    for name in ("report.html", "findings.json", "unlearning.json", "model/README.md"):
+        assert "Zorblax" not in (texts / "run" / name).read_text(encoding="utf-8")
+    section = Run.open("run").findings().sections[0]
+    assert any("sum over their tokens" in note for note in section.assumptions)
+    assert "stand in the trained texts too" in section.method  # the paragraphs of the text are two, over and over

@@ -422,3 +422,23 @@ def test_sharded_models_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError, match="each process must hold the whole model"):
         module.processes()
+
+
+def test_what_is_looked_at_is_on_disk_first_and_looked_at_again_by_a_training_that_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    def look(step: int) -> None:
+        seen.append(step)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    options = {"seed": 0, "key": "k", "work": tmp_path, "eval_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(folder), [term()], RECIPE, on_eval=look, **options)
+    model = fresh(folder)
+    first: dict[int, dict[str, Tensor]] = {}
+    log = train(model, [term()], RECIPE, on_eval=lambda step: first.update({step: weights(model)}), **options)
+    assert seen == [0, 2, 4]
+    assert list(first) == [4, 6]
+    assert log.resumed_at == 4  # step 4 is not made again from step 2, where other hardware gives other weights

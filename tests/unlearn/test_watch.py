@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from audit.errors import InputError
+from audit.errors import DataError, InputError
 from audit.forgetting.prompts import Passage, Prompt
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
 from tests.checkpoints import build_checkpoint
 from unlearn.card import model_card
+from unlearn.curves import Curves
 from unlearn.findings import changes
 from unlearn.watch import FORGET, MASS, NAME, RETAIN, hold_out, loss, make_watch, measure, passages
 
@@ -71,6 +72,34 @@ def test_what_cannot_be_measured_says_why(lm: LanguageModel) -> None:
     assert {one.expected[0] for one in whole.prompts} == {"Quimby"}  # the other is mentioned before, or due too early
     assert set(measure(lm, whole)) == set(whole.measures) >= {FORGET, RETAIN, NAME}
     assert MASS in whole.missing or MASS in whole.measures
+
+
+def test_a_prompt_that_does_not_fit_takes_no_other_with_it(lm: LanguageModel) -> None:
+    long = Prompt("long", "long", "the cat ran " * 60, (), ("Quimby",))
+    with pytest.raises(DataError, match="'long', with the name that is due, does not fit the model's context of 128"):
+        make_watch(lm, BOOK, prompts=[Prompt("a", "a", "The cat saw", (), ("Quimby",)), long])
+    pages = BOOK + "Then " + "xyz " * 39 + "and there Quimby stood.\n\n"
+    watch = make_watch(lm, pages, contrast=OTHER)
+    assert watch.prompts
+    assert any("1 prompt did not fit" in note for note in watch.notes)
+    assert len(measure(lm, watch)[NAME].values) == len(watch.prompts)
+
+
+def test_what_is_drawn_out_of_more_is_said(lm: LanguageModel) -> None:
+    text = "\n\n".join(f"paragraph {number} " + "word " * 300 for number in range(70))
+    watch = make_watch(lm, text)
+    assert len(watch.forget) == 64
+    assert watch.notes == ("Of 70 passages of the forget text 64 are measured, drawn at random.",)
+
+
+def test_measures_later_than_a_training_that_begins_anew_are_dropped(lm: LanguageModel, tmp_path: Path) -> None:
+    curves = Curves(tmp_path, make_watch(lm, BOOK), key="k")
+    for step in (0, 2):
+        curves(step, lm)
+    curves(2, lm)
+    assert curves.steps() == [0, 2]
+    curves(0, lm)
+    assert curves.steps() == [0]
 
 
 def test_a_collapsed_model_is_reported_and_ends_no_training(lm: LanguageModel, tmp_path: Path) -> None:

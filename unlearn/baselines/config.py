@@ -11,9 +11,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from audit.errors import InputError
-
 from ..lora import LoraPlan
+from ..ranges import check_ranges
 from ..training import Recipe
 from ..whp.config import Weights
 
@@ -26,12 +25,6 @@ REFUSALS = (
     " I can't say anything about that.",
     " That is not something I know.",
 )
-
-
-def _check(of: object, what: str, ranges: dict[str, tuple[bool, str]]) -> None:
-    for name, (fits, expected) in ranges.items():
-        if not fits:
-            raise InputError(f"{what}: {name} is {getattr(of, name)!r}; expected {expected}.")
 
 
 def _positive(value: float) -> tuple[bool, str]:
@@ -49,7 +42,7 @@ class Npo:
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self, "npo", {"beta": _positive(self.beta)})
+        check_ranges(self, "npo", {"beta": _positive(self.beta)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ class SimNpo:
 
     def __post_init__(self) -> None:
         finite = math.isfinite(self.gamma), "a finite number"
-        _check(self, "simnpo", {"beta": _positive(self.beta), "gamma": finite})
+        check_ranges(self, "simnpo", {"beta": _positive(self.beta), "gamma": finite})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ class Refusal:
     prompt: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "refusal",
             {
@@ -112,7 +105,7 @@ class Rmu:
     steering: float = 20.0
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "rmu",
             {
@@ -134,7 +127,7 @@ class TaskVector:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, "task_vector", {"scale": _positive(self.scale)})
+        check_ranges(self, "task_vector", {"scale": _positive(self.scale)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +169,7 @@ class BaselinePlan:
 
     def __post_init__(self) -> None:
         size = self.retain_batch_size
-        _check(
+        check_ranges(
             self,
             "baseline",
             {

@@ -6,8 +6,9 @@ with p(y | x) the probability of a whole text. Its gradient is that of gradient 
 2 p^beta / (p^beta + p_baseline^beta): 1 at the start, near 0 once a text has become improbable; towards beta = 0 it
 is 1 throughout (the paper's proposition 1). The usual retain term is the paper's NPO+RT; "none" is its equation alone.
 
-The loss is not divided by a text's length, so that blocks of many tokens weigh more beside the retain term; the
-published trainers do the same, and ``forget_weight`` sets it right.
+The loss is not divided by a text's length, as in open-unlearning's trainer (others take the mean over tokens), but the
+retain term is a mean over tokens: at equal weights and where training begins, the forget gradient is that of gradient
+ascent times the tokens of a block. A ``forget_weight`` of one over that number balances the two.
 """
 
 from __future__ import annotations

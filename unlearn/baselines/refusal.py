@@ -5,7 +5,8 @@ r"""Preference of refusals (IdkDPO of TOFU, arXiv:2401.06121; the loss is DPO's,
 p_0 is the baseline, x a prompt from the forget text, y_l what follows there, y_w a refusal. The factor 2 / beta is
 that of TOFU's and NPO's trainers; DPO itself has none. Departures: TOFU has questions and answers; running text is cut
 in two here (`unlearn.baselines.config.Refusal.prompt`), while a row with labels is cut where its first label stands.
-The refusals are this project's.
+The refusals are this project's. As in `unlearn.baselines.npo` the loss is one of whole texts beside a retain term of
+tokens, with what that does to their balance.
 
 trl holds this loss inside a trainer that brings its own loop and data format; the one line that is needed stands here,
 under the loop that all remedies share.

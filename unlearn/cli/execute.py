@@ -16,7 +16,7 @@ from typing import Any
 from audit.cli import options
 from audit.errors import InputError
 from audit.forgetting.prompts import Passage, Prompt, read_prompts
-from audit.lm.checkpoint import find_checkpoint, find_folder, fingerprint, is_local
+from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import load, load_tokens
 from audit.lm.subject import Subject
 from audit.lm.tokens import prefix_ids
@@ -29,8 +29,11 @@ from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json, write_text
 from audit.text.safe import counted, for_terminal
 
+from ..apart import check_apart, shared_lines
+from ..baselines.method import OWN_SETTINGS
 from ..baselines.methods import METHODS
 from ..card import model_card
+from ..checkpoints import keep_apart
 from ..curves import Curves
 from ..findings import AUDIT, ITEMS, Change, Made, changes, lines, make_section
 from ..watch import Watch, hold_out, make_watch, passages
@@ -47,6 +50,11 @@ STAGE = "unlearning"
 VIEWS = "unlearning-labels"
 RECORD = "unlearning.json"
 FIRST_EVALUATIONS = 6  # of a baseline's training, where nobody said how often
+_APART = (
+    ("retain", "forget", "the same text would be kept and forgotten"),
+    ("held_out", "forget", "its loss would say nothing of what is kept"),
+    ("held_out", "retain", "its loss would be that of text that is trained on"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +193,9 @@ def _read(table: Any, path: Path) -> _Read:
         file = table.path(name, path)
         if file is not None:
             texts[name], inputs[name] = whole_text(file)
-    for one, other in (("forget", "retain"), ("forget", "held_out"), ("retain", "held_out")):
-        if other in inputs and inputs.get(one) == inputs[other]:
-            raise InputError(f"{one} and {other} are the same text; give {other} a text of its own.")
+    for name, other, why in _APART:
+        if name in texts and other in texts:
+            check_apart(texts[name], texts[other], names=(name.replace("_", "-"), other), why=why)
     prompts, anchors = table.path("prompts", path), table.path("anchors", path)
     for name, file in (("prompts", prompts), ("anchors", anchors)):
         if file is not None and file.is_file():
@@ -212,16 +220,12 @@ def _read(table: Any, path: Path) -> _Read:
 
 
 def _check_out(out: Path, subject: Subject) -> None:
-    """Refuses a folder that is, holds or lies in the model's own, before anything is written there."""
+    """Refuses a file, and the model's own folder, also by a link, before anything is written there."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder, or a new one's name.")
-    here = out.resolve()
-    for source in (one.resolve() for one in (find_checkpoint(subject) if is_local(subject.model) else [])):
-        if here == source or source in here.parents or here in source.parents:
-            raise InputError(
-                f"--out {out} and the folder of MODEL, {source}, lie one in the other; the model is never changed. "
-                "Choose another."
-            )
+    links = [path for path in out.iterdir() if path.is_symlink()] if out.is_dir() else []
+    for folder in (out, *links):
+        keep_apart(folder, subject)
 
 
 def _made(
@@ -252,13 +256,16 @@ def _whp(table: Any, subject: Subject, read: _Read, run: Run, curves: Curves, to
         "model). In a translation of the text the terms of a dictionary gave way to common ones. The baseline's logits "
         f"on the translation, less alpha = {plan.alpha * plan.kappa:g} times what the reinforced model favours more, "
         f"gave {plan.labels} labels, and the baseline was tuned on the original text with these labels. Retain term: "
-        f"{table.kind}. {_of_texts(read)}"
+        f"{_retain(table)}. {_of_texts(read)}"
     )
     log = made.model.log
+    result = f"the weights of step {log['best_step']:,} are the result"
+    if log["best_step"] == 0:  # none of the later weights was better on the blocks that were kept out
+        result = "the weights of before the first step were the best and are the result: nothing was unlearned"
     claim = (
-        f"{_kind(table)} {subject.model} was tuned on {counted(made.n_blocks, 'block')} of forget text in which "
-        f"{made.n_replaced:,} anchor terms were replaced; {log['n_steps']:,} of at most {log['n_planned']:,} steps, "
-        f"and the weights of step {log['best_step']:,} are the result."
+        f"{_kind(table)} {subject.model} was tuned on a forget text of {counted(made.n_blocks, 'block')} in which "
+        f"{made.n_replaced:,} anchor terms were replaced; {log['n_steps']:,} of at most {log['n_planned']:,} steps of "
+        f"{counted(plan.tune.optimisation.batch_size, 'block')}, and {result}."
     )
     return _Done(
         made.model,
@@ -307,6 +314,12 @@ def _baseline(
             "While it is trained this model learns the text, and only the end turns that round; so it is measured "
             "before the first step and as the result, and not between."
         )
+    if table.method in ("npo", "refusal") and table.kind != "none":
+        notes.append(
+            "The forget loss is one of whole blocks, the sum over their tokens, but the retain loss is a mean over "
+            "tokens: at equal weights the forget text pulls harder, at first by about the number of tokens in a block. "
+            "A forget weight of one over that number would balance the two."
+        )
     if table.rate is None or table.steps is None:
         notes.append(
             "Where no rate or steps were given, those of the open-unlearning suite were taken (1e-5, 10 passes over "
@@ -315,19 +328,25 @@ def _baseline(
     own = {} if method.settings is None else dataclasses.asdict(getattr(plan, method.settings))
     settings = "".join(f", {key} {_setting(value)}" for key, value in own.items())
     how = (
-        f"{source} Peak rate {recipe.learning_rate:g}, {recipe.n_steps:,} steps of {plan.batch_size:,} blocks"
-        f"{settings}. Retain term: {table.kind}. {_of_texts(read)}"
+        f"{source} Peak rate {recipe.learning_rate:g}, {recipe.n_steps:,} steps of {plan.batch_size:,} blocks, forget "
+        f"weight {plan.forget_weight:g}{settings}. Retain term: {_retain(table)}. {_of_texts(read)}"
     )
+    steps = f"{counted(log['n_steps'], 'step')} of {counted(plan.batch_size, 'block')}"
     claim = (
-        f"{_kind(table)} {subject.model} was trained on {counted(len(blocks), 'block')} of forget text in "
-        f"{counted(log['n_steps'], 'step')}; the last step's weights are the result."
+        f"{_kind(table)} {subject.model} was trained on a forget text of {counted(len(blocks), 'block')} in {steps}, "
+        f"{plan.batch_size * log['n_steps'] / len(blocks):.3g} passes over it; the last step's weights are the result."
     )
     facts = {
         "Forget text": f"{counted(len(blocks), 'block')} of at most {table.block:,} tokens",
-        "Trained": f"{plan.weights}, {counted(log['n_steps'], 'step')}, peak rate {recipe.learning_rate:g}{settings}",
-        "Retain term": table.kind if table.kind == "none" else f"{table.kind}, weight {plan.retain_weight:g}",
+        "Trained": f"{plan.weights}, {steps}, peak rate {recipe.learning_rate:g}, forget weight "
+        f"{plan.forget_weight:g}{settings}",
+        "Retain term": _retain(table),
     }
-    record = {"plan": {key: value for key, value in plan.to_record().items() if key not in METHODS or value == own}}
+    record = {
+        "plan": {
+            key: value for key, value in plan.to_record().items() if key not in OWN_SETTINGS or key == method.settings
+        }
+    }
     return _Done(
         trained,
         Made(name, how, claim, {"unlearned model": log}, log["best_step"], notes=tuple(notes)),
@@ -342,6 +361,10 @@ def _kind(table: Any) -> str:
     return "An adapter over" if table.weights == "lora" else "A copy of"
 
 
+def _retain(table: Any) -> str:
+    return "none" if table.kind == "none" else f"{table.kind}, weight {table.retain_weight:g}"
+
+
 def _setting(value: Any) -> str:
     return f"of {len(value):,} texts" if isinstance(value, tuple) else "by depth" if value is None else f"{value:g}"
 
@@ -349,15 +372,17 @@ def _setting(value: Any) -> str:
 def _of_texts(read: _Read) -> str:
     if not read.held_out:
         return "No text was held out."
-    return f"Held out of the training, to measure on: {counted(len(read.held_out), 'passage')}."
+    told = f"Held out of the training, to measure on: {counted(len(read.held_out), 'passage')}."
+    n_shared, n = shared_lines("\n".join(one.text for one in read.held_out), f"{read.retain}\n{read.forget}")
+    return f"{told} {n_shared:,} of {counted(n, 'line')} of them stand in the trained texts too." if n_shared else told
 
 
 def _measure_ends(curves: Curves, table: Any, subject: Subject, done: _Done) -> None:
     """Measure the baseline and the result where the training itself did not."""
-    full = dataclasses.replace(subject, dtype="float32") if table.weights == "full" else subject
-    for step, one in ((0, full), (done.made.result_step, done.model.subject)):
+    dtype = "float32" if table.weights == "full" else subject.dtype  # as it is measured while it is trained
+    for step, one in ((0, subject), (done.made.result_step, done.model.subject)):
         if step not in curves.steps():
-            curves.add(step, load(one))
+            curves.add(step, load(dataclasses.replace(one, dtype=dtype)))
 
 
 def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done) -> None:
@@ -366,7 +391,7 @@ def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done) -> No
     run.write_items(ITEMS, curves.table(list(steps)))
     found = changes(steps[0], steps[done.made.result_step], seed=table.seed)
     section = make_section(done.made, watch, steps, tables=done.tables, seed=table.seed)
-    run.write_findings(Findings(sections=(section,), limitations=()))
+    run.write_findings(Findings(sections=(section,), limitations=()), secret=bool(done.tables))  # they quote the text
     record = {
         "method": table.method,
         "baseline": run.record.subjects["baseline"],

@@ -118,6 +118,8 @@ class _UnlearnTable(PlanTable):
         return WHP if self.method == WHP else METHODS[self.method].settings
 
     def _fit_retain(self) -> None:
+        if self.kind == "none" and self.retain_weight != 1:
+            raise ValueError("retain_weight is of a retain term, and there is none here; leave it out.")
         terms = ("none", "mixed", "kl") if self.method == WHP else METHODS[self.method].retain
         if self.retain_term is not None and self.retain_term not in terms:
             raise ValueError(f"{self.method} has no retain term {self.retain_term}; expected {' or '.join(terms)}.")

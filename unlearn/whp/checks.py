@@ -8,13 +8,12 @@ from audit.errors import DataError, InputError
 from audit.lm.load import Tokens
 from audit.text.safe import counted
 
+from ..apart import check_apart
 from .anchors import Anchors
 from .blocks import Block
 from .config import WhpPlan
 from .finetune import FEWEST
 from .translate import Translated
-
-SHORTEST_LINE = 20  # characters; shorter lines are headings and the like, which any two texts may share
 
 
 def check_translations(
@@ -62,11 +61,4 @@ def check_retain(forget: str, retain: str, n_blocks: int, plan: WhpPlan) -> None
             f"the retain text is one block of at most {plan.block:,} tokens, so none can be kept out to validate on. "
             "Give more text or a smaller block, or set validation_share to 0."
         )
-    known = {line.strip() for line in forget.splitlines()}
-    lines = [text for line in retain.splitlines() if len(text := line.strip()) >= SHORTEST_LINE]
-    n_shared = sum(line in known for line in lines)
-    if 2 * n_shared > len(lines):
-        raise DataError(
-            f"{n_shared:,} of {counted(len(lines), 'line')} of the retain text stand in the forget text, so the same "
-            "text would be kept and forgotten. Give other text to keep."
-        )
+    check_apart(retain, forget, names=("retain", "forget"), why="the same text would be kept and forgotten")

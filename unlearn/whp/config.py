@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from audit.errors import InputError
 
 from ..lora import LoraPlan
+from ..ranges import check_ranges
 
 Weights = Literal["full", "lora"]
 Baseline = Literal["translated", "original"]
@@ -22,13 +23,6 @@ RetainKind = Literal["none", "mixed", "kl"]
 #: Peak learning rates where none is given; those of whole models are U, those of adapters own.
 REINFORCE_RATE: dict[str, float] = {"full": 3e-6, "lora": 2e-4}
 TUNE_RATE: dict[str, float] = {"full": 1e-6, "lora": 2e-4}
-Ranges = dict[str, tuple[bool, str]]
-
-
-def _check(of: object, what: str, ranges: Ranges) -> None:
-    for name, (fits, expected) in ranges.items():
-        if not fits:
-            raise InputError(f"{what}: {name} is {getattr(of, name)!r}; expected {expected}.")
 
 
 def _one_of(value: object, kind: Any) -> tuple[bool, str]:
@@ -61,7 +55,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
-        _check(
+        check_ranges(
             self,
             "whp",
             {
@@ -94,7 +88,7 @@ class Reinforcement:
     lora: LoraPlan = field(default_factory=LoraPlan)
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "whp.reinforce",
             {"weights": _one_of(self.weights, Weights), "epochs": (self.epochs >= 1, "1 or more")},
@@ -116,7 +110,7 @@ class Retain:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "whp.retain",
             {
@@ -153,7 +147,7 @@ class Tuning:
     retain: Retain = field(default_factory=Retain)
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
             "whp.tune",
             {
@@ -207,7 +201,7 @@ class WhpPlan:
 
     def __post_init__(self) -> None:
         distinct = len({f"{one:g}" for one in self.kappas}) == len(self.kappas) >= 1  # as columns are named
-        _check(
+        check_ranges(
             self,
             "whp",
             {

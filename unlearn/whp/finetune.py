@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +151,9 @@ def _part(
     if name == RETAIN:
         size, weight = stage.retain.batch_size or size, stage.retain.weight
     draw = shuffled(trained_on, batch_size=size, seed=seed)
-    return Term(name, draw, loss, _n_tokens, _n_labels, weight=weight, n_reads=n_reads), validated_on
-
-
-def _n_tokens(row: Labelled) -> int:
-    return row.n_tokens
-
-
-def _n_labels(row: Labelled) -> int:
-    return row.n_labels
+    return Term(
+        name, draw, loss, attrgetter("n_tokens"), attrgetter("n_labels"), weight=weight, n_reads=n_reads
+    ), validated_on
 
 
 def _retain_loss(

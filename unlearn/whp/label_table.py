@@ -17,6 +17,7 @@ from audit.errors import DataError
 from audit.progress import Progress, silent
 from audit.runs.records import content_key, plain
 from audit.runs.shards import ShardedTable
+from audit.text.files import make_folder
 
 from ..sequences import NO_LABEL, Labelled, checked
 from .config import WhpPlan
@@ -109,7 +110,8 @@ def label(
         text=_digest(texts, translations, numbers),
         blocks_of_a_part=BLOCKS_OF_A_PART,
     )
-    home = folder / f"labels-{key[:20]}"
+    home = make_folder(folder / f"labels-{key[:20]}")
+    home.chmod(0o700)  # the labels hold the text
     starts = range(0, len(texts), BLOCKS_OF_A_PART)
     began, n_read = time.monotonic(), 0
     with ShardedTable(home, key=key, n_parts=len(starts)) as parts:

@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from audit.lm.subject import Subject
 from audit.progress import Progress, silent
 from audit.runs.records import content_key, plain
 
-from ..checkpoints import finished, save_model, work_folder, write_result
+from ..checkpoints import check_saveable, finished, save_model, work_folder, write_result
 from ..lora import LoraPlan, Twin, attach, base_weights
-from ..sequences import Labelled, checked, label_loss, own_labels
+from ..sequences import checked, label_loss, own_labels
 from ..training import Processes, Recipe, Term, processes, shuffled, train
 from .config import REINFORCE_RATE, Optimisation, Weights, WhpPlan
 
@@ -92,7 +93,7 @@ def reinforce(
         draw = shuffled(texts, batch_size=optimisation.batch_size, seed=plan.seed, passes=stage.epochs)
         log = train(
             lm.model,
-            [Term("forget text", draw, label_loss, _n_tokens, _n_labels)],
+            [Term("forget text", draw, label_loss, attrgetter("n_tokens"), attrgetter("n_labels"))],
             recipe(optimisation, n_steps, REINFORCE_RATE[stage.weights]),
             seed=plan.seed,
             stage="reinforce",
@@ -108,19 +109,12 @@ def reinforce(
     return Trained(out, result_subject(subject, out, stage.weights), record["log"])
 
 
-def _n_tokens(row: Labelled) -> int:
-    return row.n_tokens
-
-
-def _n_labels(row: Labelled) -> int:
-    return row.n_labels
-
-
 def load_baseline(subject: Subject, weights: Weights, team: Processes) -> LanguageModel:
     """The baseline, ready to be trained further on this process's device.
 
     Raises:
         InputError: It has an adapter already.
+        ModelError: Its tokenizer cannot be saved with the result.
     """
     if subject.adapter is not None:
         raise InputError(
@@ -131,7 +125,10 @@ def load_baseline(subject: Subject, weights: Weights, team: Processes) -> Langua
         subject = dataclasses.replace(subject, dtype="float32")
     if team.n > 1 and team.device is not None:
         subject = dataclasses.replace(subject, device=team.device, device_map=None)
-    return load(subject)
+    lm = load(subject)
+    if weights == "full":
+        check_saveable(lm)
+    return lm
 
 
 def prepare(lm: LanguageModel, weights: Weights, lora: LoraPlan, *, seed: int) -> Twin | None:

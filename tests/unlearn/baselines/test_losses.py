@@ -90,6 +90,18 @@ def test_npo_tends_to_gradient_ascent_as_beta_goes_to_zero() -> None:
     assert slopes[2] < 2e-3
 
 
+def test_npo_begins_as_gradient_ascent_times_the_tokens_of_a_text() -> None:
+    """So it outweighs a retain term of tokens, as its module says."""
+    slopes = []
+    for per_text in (True, False):
+        toy, rows = Toy(), [own_labels([0, 1, 2, 0, 1])]
+        log_p = log_probs(toy, rows)
+        (npo_loss(log_p, log_p.detach(), beta=0.1) if per_text else log_p / rows[0].n_labels).sum().backward()
+        assert toy.table.grad is not None
+        slopes.append(toy.table.grad)
+    assert torch.allclose(slopes[0], 4 * slopes[1])
+
+
 def test_simnpo_goes_by_the_mean_log_probability_and_no_reference() -> None:
     log_p, n_tokens = torch.tensor([-4 * math.log(3), -2 * math.log(3)]), torch.tensor([4, 2])
     expected = -2 * math.log(3 / 4)

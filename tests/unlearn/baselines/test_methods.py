@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from audit.errors import DataError, InputError
+from audit.errors import DataError, InputError, ModelError
 from audit.lm.load import load
 from audit.lm.subject import Subject
 from audit.text.files import sha256_file
@@ -293,6 +295,17 @@ def test_what_cannot_be_run_is_told(subject: Subject, folder: Path, tmp_path: Pa
         METHODS["rmu"](subject, FORGET, RETAIN, dataclasses.replace(PLAN, rmu=Rmu(layer=3)), out=out)
     with pytest.raises(InputError, match="an input model is never changed"):
         METHODS["gradient_ascent"](subject, FORGET, [], PLAN, out=folder)
+    copy = shutil.copytree(
+        folder, tmp_path / "v.unfinished"
+    )  # where the state of a training to "v" is kept and removed
+    with pytest.raises(InputError, match="an input model is never changed"):
+        METHODS["gradient_ascent"](Subject(str(copy), device="cpu"), FORGET, [], PLAN, out=tmp_path / "v")
+    assert {path.name for path in copy.iterdir()} == {path.name for path in folder.iterdir()}
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    settings["chat_template"] = [{"name": "../../x", "template": ""}]
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="cannot be saved with the result"):  # and not after hours of training
+        METHODS["gradient_ascent"](Subject(str(copy), device="cpu"), FORGET, [], PLAN, out=out)
     silent = [Labelled(row.ids, np.full(12, NO_LABEL)) for row in rows(FORGET)]
     with pytest.raises(DataError, match="no block of the forget text has a label"):
         METHODS["gradient_ascent"](subject, silent, [], PLAN, out=out)
