@@ -123,6 +123,11 @@ def probe_accuracy(lm: LanguageModel, probes: Sequence[Probe]) -> Estimate:
     """Share of probes whose right name is more probable, summed over its tokens, than every other of its kind."""
     if not probes:
         return Estimate.undefined(method="share of right probes", why="there are no probes of this kind")
+    return _clustered_share(right_probes(lm, probes), [probe.fact_id for probe in probes])
+
+
+def right_probes(lm: LanguageModel, probes: Sequence[Probe]) -> Floats:
+    """1 for each probe whose right name is the most probable, else 0; shape (n,)."""
     prompts = [probe.prompt for probe in probes for _ in (probe.answer, *probe.wrong_answers)]
     answers = [answer for probe in probes for answer in (probe.answer, *probe.wrong_answers)]
     lengths = [len(ids) for ids in encode(lm, answers)]
@@ -131,7 +136,7 @@ def probe_accuracy(lm: LanguageModel, probes: Sequence[Probe]) -> Estimate:
     for probe in probes:
         own, *others = [next(sums) for _ in (probe.answer, *probe.wrong_answers)]
         right.append(float(own > max(others)))
-    return _clustered_share(np.array(right), [probe.fact_id for probe in probes])
+    return np.array(right)
 
 
 def _clustered_share(right: Floats, facts: Sequence[str]) -> Estimate:

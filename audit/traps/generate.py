@@ -253,7 +253,7 @@ def _sample_round(lm: LanguageModel, design: TrapDesign, *, length: int, round_:
         sampling=sampling,
         seed=seed,
         indices=range(first, first + design.samples_per_round),
-        batch_size=min(design.samples_per_round, 256),
+        batch_size=min(design.samples_per_round, 256 if lm.device.type == "cpu" else 1024),
     )
     kept = _canonical(lm, [sample.token_ids for sample in samples], length)
     scores = token_log_probs(lm, [ids for _, ids in kept], prefix=prefix_ids(lm))
