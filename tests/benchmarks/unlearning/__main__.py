@@ -37,7 +37,7 @@ from audit.text.files import make_folder, write_json
 from tests.benchmarks.unlearning.arms import ARMS, Tried, at_step, record_of, try_rates
 from tests.benchmarks.unlearning.models import put, say
 from tests.benchmarks.unlearning.oz import Oz
-from tests.benchmarks.unlearning.tables import Aims, by_passage, said_of, tables
+from tests.benchmarks.unlearning.tables import Aims, across, by_passage, said_of, tables
 from tests.benchmarks.unlearning.testbed import TestbedBook
 from tests.benchmarks.unlearning.tofu import Tofu
 
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--size", default="smoke", help="of oz and tofu smoke, pilot or gpu; of testbed its own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("unlearning-real.json"))
+    parser.add_argument("--out", type=Path, nargs="+", default=[Path("unlearning.json")], help="several with --show")
     parser.add_argument("--work", type=Path, help="kept; without it a folder that is removed at the end")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no arm is begun")
     parser.add_argument("--workers", type=int, default=1)
@@ -278,9 +278,14 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print the tables of --out, run nothing")
     flags = parser.parse_args()
     if flags.show:
-        stored = read_json(flags.out, missing=f"there is no {flags.out}")
-        print("\n\n".join(tables(stored, KINDS[flags.experiment].aims)))
+        stored = [read_json(path, missing=f"there is no {path}") for path in flags.out]
+        aims = KINDS[flags.experiment].aims
+        if len(stored) == 1:
+            print("\n\n".join(tables(stored[0], aims)))
+        else:
+            print("\n\n".join(f"{place}\n\n{across(stored, aims, place=place)}" for place in ("stop", "equal")))
         return
+    [out] = flags.out
     stop_at = time.monotonic() + flags.budget
     with tempfile.TemporaryDirectory() as scratch:
         work = str(make_folder(flags.work) if flags.work else scratch)
@@ -288,12 +293,12 @@ def main() -> None:
         usual = [name for name, arm in ARMS.items() if drafts or not getattr(arm, "drafted", False)]
         limit = KINDS[flags.experiment].limit if flags.limit is None else flags.limit
         given = Given(flags.experiment, str(flags.corpora), work, flags.size, flags.seed, flags.device, limit)
-        make_folder(flags.out.parent)
+        make_folder(out.parent)
         try:
-            record = run(given, arms=flags.arms or usual, out=flags.out, stop_at=stop_at, workers=flags.workers)
+            record = run(given, arms=flags.arms or usual, out=out, stop_at=stop_at, workers=flags.workers)
         except AuditError as error:
             raise SystemExit(str(error)) from error
-        say(f"finished; {flags.out}")
+        say(f"finished; {out}")
         print("\n" + "\n\n".join(tables(record, experiment_of(given).aims)), flush=True)
 
 

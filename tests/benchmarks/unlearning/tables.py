@@ -96,6 +96,36 @@ def tables(record: Mapping[str, Any], aims: Aims) -> list[str]:
     return found
 
 
+def across(records: Sequence[Mapping[str, Any]], aims: Aims, *, place: str) -> str:
+    """Several seeds side by side: gaps closed by measure, then rises; one value for each seed, without intervals.
+
+    Args:
+        records: Of one experiment.
+        aims: Its measures.
+        place: Which weights of an arm: "stop" or "equal".
+    """
+    columns = [(name, "gap_closed") for name in aims.gaps] + [(name, "rise") for name in aims.kept]
+    models = {name: [record["models"].get(name, {}) for record in records] for name in ("retrained", "retrained_2")}
+    arms = list(dict.fromkeys(arm for record in records for arm in record["arms"]))
+    found = {
+        arm: [record["arms"].get(arm, {}).get("at", {}).get(place, {}).get("said", {}) for record in records]
+        for arm in arms
+    }
+    rows = [["Model", *(name for name, _ in columns)]]
+    for name, saids in {**models, **found}.items():
+        rows.append(
+            [name, *(", ".join(_short(said.get(column, {}), what) for said in saids) for column, what in columns)]
+        )
+    return _markdown(rows)
+
+
+def _short(said: Mapping[str, Any], what: str) -> str:
+    value = said.get(what, {}).get("value")
+    if value is None:
+        return "-"
+    return f"{value:+.1%}" if what == "rise" else f"{value:.2f}"
+
+
 def _table(first: str, lines: Sequence[tuple[str, Said]], columns: Sequence[tuple[str, str]]) -> str:
     head = [first, *(f"{name}: {what.replace('_', ' ')}" for name, what in columns), "n"]
     rows = []
