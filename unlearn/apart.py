@@ -28,6 +28,8 @@ def check_apart(text: str, other: str, *, names: tuple[str, str], why: str) -> N
         DataError: The two are the same, or more than half of its lines stand in the other.
     """
     n_shared, n = shared_lines(text, other)
-    if 2 * n_shared > n or text.split() == other.split():
-        shared = f"{n_shared:,} of {counted(n, 'line')}" if n else "the whole"
-        raise DataError(f"{shared} of the {names[0]} text stand in the {names[1]} text, so {why}. Give other text.")
+    if text.split() == other.split():
+        raise DataError(f"the {names[0]} text is the {names[1]} text, word for word, so {why}. Give other text.")
+    if 2 * n_shared > n:
+        lines = f"{n_shared:,} of {counted(n, 'line')}"
+        raise DataError(f"{lines} of the {names[0]} text stand in the {names[1]} text, so {why}. Give other text.")

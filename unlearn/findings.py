@@ -96,6 +96,7 @@ def make_section(
     steps: Mapping[int, Mapping[str, Measured]],
     *,
     tables: Sequence[Table] = (),
+    alarms: Sequence[str] = (),
     seed: int,
     level: float = 0.95,
 ) -> AuditSection:
@@ -106,6 +107,7 @@ def make_section(
         watch: What was measured.
         steps: Step -> its measures, ascending; the first step and the result's among them where anything is measured.
         tables: Further tables of the method, such as its dictionary.
+        alarms: What `unlearn.alarms.alarms` makes of the changes.
         seed: Of the bootstraps.
         level: Of the intervals.
     """
@@ -118,6 +120,7 @@ def make_section(
             verdict="information",
             how_to_read="Audit the result before you rely on it; the limits of what was measured stand below.",
         ),
+        *(_alarm(number, told) for number, told in enumerate(alarms, start=1)),
         *(_finding(name, one, made.result_step) for name, one in found.items()),
     ]
     lacking = tuple(f"Not measured: {NAMES[name]}; {why}." for name, why in watch.missing.items())
@@ -136,6 +139,17 @@ def make_section(
         tables=(*([_change_table(found), _curve_table(steps, made, seed=seed, level=level)] if found else []),
                 *tables, _cost_table(made)),
     )  # fmt: skip
+
+
+def _alarm(number: int, told: str) -> Finding:
+    return Finding(
+        id=f"unlearning.alarm-{number}",
+        audit=AUDIT,
+        claim=told,
+        verdict="information",
+        items=f"items/{ITEMS}.parquet",
+        how_to_read="It is told from the numbers below by bounds of ours; where none stands, nothing is proved.",
+    )
 
 
 def _finding(name: str, one: Change, step: int) -> Finding:

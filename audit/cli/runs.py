@@ -12,7 +12,7 @@ import typer
 from ..errors import AuditError
 from ..report.text import summary_text
 from ..runs.listing import list_runs
-from ..runs.schema import Findings
+from ..runs.schema import Findings, RunRecord
 from ..runs.store import Run
 from ..text.safe import for_terminal
 from . import options
@@ -32,14 +32,15 @@ def list_(
     for summary in found.runs:
         try:
             verdict = _verdicts(Run.open(summary.folder).findings()) if summary.has_findings else "-"
+            verdict = _by_method(summary.record, verdict)
         except AuditError as error:
             unreadable.append((summary.folder, str(error)))
             continue
         rows.append(
             {
                 "created": summary.record.provenance.created,
-                "status": summary.record.status,
-                "model": str(summary.record.subjects.get("subject", {}).get("model", "-")),
+                "status": summary.state,
+                "model": _model(summary.record),
                 "verdict": verdict,
                 "folder": str(summary.folder),
             }
@@ -53,6 +54,18 @@ def list_(
             print(for_terminal(f"no readable runs in {runs}"))
     for folder, reason in unreadable:
         print(for_terminal(f"not readable: {folder}: {reason}"), file=sys.stderr)
+
+
+def _model(record: RunRecord) -> str:
+    """The model under audit, or the one that was to forget."""
+    subjects = record.subjects
+    return str(subjects.get("subject", subjects.get("baseline", {})).get("model", "-"))
+
+
+def _by_method(record: RunRecord, verdict: str) -> str:
+    """With the method of a run of unlearning, whether or not it came to findings."""
+    asked = record.plan.get("unlearn")
+    return f"{verdict} ({asked['method']})" if isinstance(asked, dict) and "method" in asked else verdict
 
 
 def _verdicts(findings: Findings) -> str:
@@ -72,7 +85,10 @@ def show(
     opened = Run.open(run)
     findings = opened.findings()
     if not opened.complete:
-        print("note: this run has not ended; run its command again to finish it.", file=sys.stderr)
+        print(
+            for_terminal(f"note: this run has not ended ({opened.state()}); run its command again to finish it."),
+            file=sys.stderr,
+        )
     if as_json:
         print(json.dumps(findings.model_dump(mode="json"), indent=2))  # ASCII: nothing in it steers a terminal
         return

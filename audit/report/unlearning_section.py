@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
@@ -16,6 +17,7 @@ from .numbers import estimate
 from .palette import INK, SERIES, styled
 
 AUDIT = "unlearning"
+_ALIKE = ("forget_loss", "retain_loss")  # measures that are read against each other, so on one span of the axis
 _TITLE = "What changed while the model was tuned"
 _EDGES = (1.0, 3.0)  # nats: where a movement counts as more, and as far
 _LEGEND = (
@@ -40,6 +42,7 @@ def unlearning_figures(findings: Findings) -> list[Figure]:
         return [Figure("curves", _TITLE, "Not drawn: nothing was measured.", ())]
     rows = tables[0].rows
     result = next((int(str(row["step"])) for row in rows if row["result"]), None)
+    losses = _span(cell for row in rows for key in _ALIKE if isinstance(cell := row.get(key), EstimateRecord))
     panels, left_out = [], 0
     for column in tables[0].columns:
         cells = [(int(str(row["step"])), row.get(column.key)) for row in rows]
@@ -47,7 +50,8 @@ def unlearning_figures(findings: Findings) -> list[Figure]:
         left_out += sum(cell.value is None for _, cell in drawn)
         points = [(step, cell) for step, cell in drawn if cell.value is not None]
         if points:
-            panels.append(_panel(column, points, result))
+            span = losses if column.key in _ALIKE else _span(cell for _, cell in points)
+            panels.append(_panel(column, points, result, span))
     caption = (
         "Points are means over passages or prompts, bars their intervals (passages resampled), the same ones at every "
         "step. The dashed line is the step whose weights are the result. Nothing here decided anything."
@@ -57,12 +61,12 @@ def unlearning_figures(findings: Findings) -> list[Figure]:
     return [Figure("curves", _TITLE, caption, tuple(panels))]
 
 
-def _panel(column: Column, points: list[tuple[int, EstimateRecord]], result: int | None) -> Panel:
+def _panel(column: Column, points: list[tuple[int, EstimateRecord]], result: int | None, span: list[float]) -> Panel:
     told = "; ".join(f"step {step:,}: {estimate(cell)}" for step, cell in (points[0], points[-1]))
-    return Panel(column.label, f"{column.label}, {told}.", _curve(points, result))
+    return Panel(column.label, f"{column.label}, {told}.", _curve(points, result, span))
 
 
-def _curve(points: list[tuple[int, EstimateRecord]], result: int | None) -> ChartType:
+def _curve(points: list[tuple[int, EstimateRecord]], result: int | None, span: list[float]) -> ChartType:
     rows: list[dict[str, Any]] = [
         {"step": step, "value": cell.value, "low": cell.low, "high": cell.high} for step, cell in points
     ]
@@ -70,8 +74,7 @@ def _curve(points: list[tuple[int, EstimateRecord]], result: int | None) -> Char
     x_scale = alt.Scale(domain=[-0.03 * last, 1.03 * last], nice=False)
     axis = alt.Axis(tickCount=4, tickMinStep=1, format=",d")
     x = alt.X("step:Q", title="step", scale=x_scale, axis=axis)
-    ends = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
-    scale = alt.Scale(domain=_domain(min(ends), max(ends)), nice=False, zero=False)
+    scale = alt.Scale(domain=span, nice=False, zero=False)
     y_axis = alt.Axis(tickCount=5, format="~g")
     value, low = (alt.Y(f"{name}:Q", title=None, scale=scale, axis=y_axis) for name in ("value", "low"))
     layers = [
@@ -87,8 +90,12 @@ def _curve(points: list[tuple[int, EstimateRecord]], result: int | None) -> Char
     return styled(alt.layer(*layers), height=190)
 
 
-def _domain(low: float, high: float) -> list[float]:
-    """From 0 where that is near, with a little room above and below."""
+def _span(cells: Iterable[EstimateRecord]) -> list[float]:
+    """Of an axis that shows all these: from 0 where that is near, with a little room above and below."""
+    ends = [end for cell in cells for end in (cell.value, cell.low, cell.high) if end is not None]
+    if not ends:
+        return [0.0, 1.0]
+    low, high = min(ends), max(ends)
     room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return [0.0 if 0 <= low <= 0.5 * high else low - room, high + room]
 

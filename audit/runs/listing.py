@@ -17,11 +17,13 @@ class RunSummary:
     Attributes:
         folder: The run's folder.
         record: Its ``run.json``.
+        state: As `Run.state`.
         has_findings: Whether ``findings.json`` exists.
     """
 
     folder: Path
     record: RunRecord
+    state: str
     has_findings: bool
 
 
@@ -56,7 +58,7 @@ def list_runs(root: str | Path) -> RunList:
         try:
             if (folder / "run.json").exists():
                 run = Run.open(folder)
-                runs.append(RunSummary(folder, run.record, (folder / "findings.json").exists()))
+                runs.append(RunSummary(folder, run.record, run.state(), (folder / "findings.json").exists()))
         except (AuditError, OSError) as error:
             unreadable.append((folder, str(error)))
     runs.sort(key=lambda summary: summary.record.provenance.created, reverse=True)

@@ -33,7 +33,7 @@ def read_run(folder: Path) -> RunRecord:
     return record
 
 
-def result_missing(folder: Path, name: str, record: RunRecord) -> AuditError:
+def result_missing(folder: Path, name: str, record: RunRecord, state: str) -> AuditError:
     """What to say of a file of results that is not there: of a complete run it was lost, and running does not help."""
     if record.status == "complete":
         return DataError(
@@ -41,7 +41,7 @@ def result_missing(folder: Path, name: str, record: RunRecord) -> AuditError:
             "another --out."
         )
     return IncompleteRunError(
-        f"{folder} has no {name}: the run is {record.status}. Run the same command again to finish it."
+        f"{folder} has no {name}: the run has not ended ({state}). Run the same command again to finish it."
     )
 
 

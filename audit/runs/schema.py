@@ -157,7 +157,10 @@ class Provenance(Record):
 
 
 class RunRecord(Record):
-    """``run.json``: rewritten atomically after every stage, so it always tells how far the run came."""
+    """``run.json``: rewritten atomically after every stage, so it always tells how far the run came.
+
+    ``error`` is the kind of error that ended the last attempt, never its words; None where none did.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -171,3 +174,4 @@ class RunRecord(Record):
     stages: tuple[StageRecord, ...] = ()
     provenance: Provenance
     finished: str | None = None
+    error: str | None = None

@@ -19,11 +19,11 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from ..errors import InputError, StorageError
+from ..errors import AuditError, IncompleteRunError, InputError, StorageError
 from ..text.files import make_folder, remove_leftovers, storage_errors, write_json, write_text
 from ..text.safe import did_you_mean, printable, quoted
 from ..text.tables import read_parquet, write_parquet
-from .lock import FolderLock
+from .lock import FolderLock, is_locked
 from .moments import now
 from .provenance import provenance
 from .records import first_difference, plain, plan_hash, read_record, write_record
@@ -160,6 +160,8 @@ class Run:
             if (folder / name).is_dir():
                 remove_leftovers(folder / name)
         run._seconds = read_seconds(folder)
+        if record.error is not None:
+            run._update(error=None)
         attempts = make_folder(folder / "attempts")
         write_record(attempts / f"{len(list(attempts.glob('*.json'))) + 2:06d}.json", made_here)
         return run
@@ -188,6 +190,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failed = isinstance(error, AuditError) and not isinstance(error, IncompleteRunError)  # that is an interruption
+        if failed and not self.complete and self._lock is not None and self._lock.held:
+            with suppress(AuditError):  # the error on its way matters more than a note of it
+                self._update(error=type(error).__name__)  # its words may quote a text or a trap
         self.close()
 
     def close(self) -> None:
@@ -206,6 +212,14 @@ class Run:
     def complete(self) -> bool:
         """Whether the run has ended."""
         return self._record.status == "complete"
+
+    def state(self) -> str:
+        """What is true of it now: "complete", "running" while a process holds it, "failed (error)" or "interrupted"."""
+        if self.complete:
+            return "complete"
+        if is_locked(self.folder):
+            return "running"
+        return "interrupted" if self._record.error is None else f"failed ({self._record.error})"
 
     def attempts(self) -> tuple[Provenance, ...]:
         """Where and with what each attempt ran, the first one first."""
@@ -324,7 +338,7 @@ class Run:
         """
         path = self.items_path(name)
         if not path.exists():
-            raise result_missing(self.folder, f"items/{path.name}", self._record)
+            raise result_missing(self.folder, f"items/{path.name}", self._record, self.state())
         return read_parquet(path, columns)
 
     def shards(self, name: str, *, key: str, n_parts: int, restart: bool = False) -> ShardedTable:
@@ -355,7 +369,7 @@ class Run:
         """
         path = self.folder / "findings.json"
         if not path.exists():
-            raise result_missing(self.folder, path.name, self._record)
+            raise result_missing(self.folder, path.name, self._record, self.state())
         return read_record(path, Findings, missing=f"there is no {path}")
 
     def finish(self) -> None:

@@ -142,3 +142,14 @@ def test_flags_that_do_not_go_together_are_refused(refused: Refused, tmp_path: P
         "one.toml",
         "two.toml",
     ]
+
+
+def test_a_name_that_stands_in_any_contrast_text_is_no_anchor(call: Call, tmp_path: Path) -> None:
+    for name in ("Zorblax", "Quumbal"):
+        (tmp_path / f"{name}.txt").write_text(f"The dog saw {name} on the hill, and {name} ran. " * 9, encoding="utf-8")
+    (tmp_path / "book.txt").write_text(TEXT + TEXT.replace("Zorblax", "Trellik"), encoding="utf-8")
+    done = call("unlearn", "anchors", "book.txt", "--contrast", "Zorblax.txt", "--contrast", "Quumbal.txt", "--out",
+                "a.toml")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Read and edit it before use" in done.out
+    assert set(tomllib.loads((tmp_path / "a.toml").read_text())["anchors"]) == {"Trellik"}

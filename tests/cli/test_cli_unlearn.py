@@ -62,6 +62,9 @@ def test_a_model_forgets_by_a_dictionary_and_the_report_quotes_without_obeying(
     card = (texts / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "loss on the forget text" in card
     assert "Not verified" in card
+    for told in (done.out, card):
+        assert "a model trained FURTHER on the text" in told
+        assert "the text's tokens" in told
 
     assert call(*command).code == 0  # nothing is left to do
     assert sha256_file(texts / "run" / "model" / "model.safetensors") == weights
@@ -84,6 +87,10 @@ def test_what_cannot_be_unlearned_is_refused_before_anything_is_made(
     assert "nothing.txt" in refused(
         "unlearn", "whp", llama, "--forget", "nothing.txt", "--anchors", "x", "--out", "run"
     )
+    (texts / "far.json").write_text('{"anchors": {"Absent": "Peter"}}')
+    assert "none of the 1 anchor term stands" in refused(*command, "--anchors", "far.json")
+    (texts / "long.json").write_text(json.dumps({"anchors": {"cat": "one " * 45}}))
+    assert "once its anchor terms are replaced" in refused(*command, "--anchors", "long.json")
     assert not (texts / "run").exists()
     (texts / "other").mkdir()
     (texts / "other" / "thesis.tex").write_text("")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from audit.runs.store import Run
 from audit.text.files import sha256_file
@@ -77,6 +81,12 @@ def test_a_plan_with_a_wrong_key_or_method_says_what_was_meant(refused: Refused,
     assert "kept and forgotten" in refused(*npo, "--retain", "near.txt")
     assert "nothing of what is kept" in refused(*npo, "--retain", "keep.txt", "--held-out", "near.txt")
     assert "trained on" in refused(*npo, "--retain", "keep.txt", "--held-out", "keep.txt")
+    (texts / "wrapped.txt").write_text("\n".join(BOOK.split()), encoding="utf-8")
+    assert "word for word" in refused(*npo, "--retain", "wrapped.txt")
+    (texts / "holes.jsonl").write_text('{"text": "a"}\n{"text": 1}\n', encoding="utf-8")
+    holes = refused(*npo, "--retain", "holes.jsonl")
+    assert "take them out of the file" in holes
+    assert "--skip-bad-lines" not in holes
     assert "no rate for adapters" in told('retain = "keep.txt"\nweights = "lora"')
 
 
@@ -134,3 +144,52 @@ def test_a_text_that_is_hidden_is_quoted_nowhere(call: Call, llama: Path, texts:
     section = Run.open("run").findings().sections[0]
     assert any("sum over their tokens" in note for note in section.assumptions)
     assert "stand in the trained texts too" in section.method  # the paragraphs of the text are two, over and over
+
+
+def test_a_broken_adapter_says_so_and_how_it_is_loaded(call: Call, llama: Path, texts: Path) -> None:
+    run = ["unlearn", "gradient-ascent", llama, "--forget", "book.txt", "--out", "run", "--block", 48, "--steps", 30]
+    run += ["--batch-size", 4, "--rate", 0.3, "--weights", "lora", "--held-out", "keep.txt", "--device", "cpu"]
+    done = call(*run, "--quiet")
+    assert done.code == 0, done.err
+    card = (texts / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    claims = " ".join(one.claim for one in Run.open("run").findings().sections[0].findings)
+    for told in (done.out, card, claims, (texts / "run" / "report.html").read_text(encoding="utf-8")):
+        assert "worse than guessing" in told
+    assert card.startswith(f'---\nbase_model: "{llama}"\nlibrary_name: peft\n')
+    code = next(line for line in card.splitlines() if "PeftModel.from_pretrained" in line).strip()
+    names: dict[str, object] = {"AutoModelForCausalLM": AutoModelForCausalLM, "PeftModel": PeftModel}
+    exec(code.replace('"this folder"', '"run/model"'), names)  # the card's own words
+    assert isinstance(names["model"], PeftModel)
+    assert f"an adapter over {llama}" in done.out
+
+
+def test_a_plan_lies_in_its_run_and_runs_from_there(call: Call, llama: Path, texts: Path) -> None:
+    small = [*SMALL[2:], "--steps", 1, "--quiet"]
+    (texts / "model").symlink_to(llama)
+    first = call("unlearn", "gradient-ascent", "model", "--forget", "book.txt", "--out", "a", *small)
+    assert first.code == 0, first.err
+    assert "damage to other text was not measured" in first.out
+    assert Run.open("a").record.plan["unlearn"]["block"] == 112  # 7/8 of a context of 128
+    again = call("unlearn", "run", "a/plan.toml", "--out", "b", "--quiet")
+    assert again.code == 0, again.err
+    assert Run.open("b").record.plan == Run.open("a").record.plan
+    listed = call("runs", "list", "--runs", ".").out
+    assert "unlearning: information (gradient_ascent)" in listed
+    assert str(texts / "model") in listed
+
+
+def test_a_file_that_is_not_there_is_told_before_torch_is_loaded(texts: Path) -> None:
+    script = (
+        "import sys\nfrom audit.cli.main import main\n"
+        "try:\n    main(['unlearn', 'whp', 'm', '--forget', 'boook.txt', '--anchors', 'x', '--out', 'run'])\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=texts, check=True)
+    assert done.stdout == "2 False\n"
+    assert "Did you mean 'book.txt'?" in done.stderr
+
+
+def test_help_names_only_flags_that_a_method_has(call: Call) -> None:
+    alone, kept = (call("unlearn", verb, "--help").out for verb in ("gradient-ascent", "npo"))
+    assert "--retain" not in alone
+    assert "--retain" in kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -38,6 +39,23 @@ def test_a_panel_for_each_measure_and_what_was_not_measured_is_counted() -> None
     assert svg(panel.chart, uid="a", title="t", description="d").startswith("<svg")
     assert unlearning_figures(found(None, None))[0].panels == ()
     assert "nothing was measured" in unlearning_figures(Findings(sections=()))[0].caption
+
+
+def test_losses_share_one_span_of_the_axis() -> None:
+    def cell(value: float) -> EstimateRecord:
+        return EstimateRecord(value=value, low=value - 0.1, high=value + 0.1, level=0.95, n=9, method="mean")
+
+    rows: tuple[dict[str, Any], ...] = tuple(
+        {"step": step, "result": step == 1, "forget_loss": cell(1.0 + 4 * step), "retain_loss": cell(2.0),
+         "name_probability": cell(0.5)}
+        for step in (0, 1)
+    )  # fmt: skip
+    columns = tuple(Column(key=key, label=key) for key in rows[0])
+    table = Table(name="curves", title="", columns=columns, rows=rows)
+    section = found(1.0).sections[0].model_copy(update={"tables": (table,)})
+    (figure,) = unlearning_figures(Findings(sections=(section,)))
+    spans = [set(re.findall(r"'domain': (\[[^]]*\])", str(panel.chart.to_dict()))) for panel in figure.panels]
+    assert spans[0] == spans[1] != spans[2]
 
 
 def test_marks_grow_with_the_distance_and_tell_apart_what_was_not_asked() -> None:

@@ -129,9 +129,9 @@ def test_an_opened_run_is_for_reading(tmp_path: Path) -> None:
     run = Run.open(tmp_path)
     with pytest.raises(InputError, match="open for reading only. Use Run.start"):
         run.add_seed("a", 1)
-    with pytest.raises(IncompleteRunError, match=r"has no findings\.json: the run is running"):
+    with pytest.raises(IncompleteRunError, match=r"has no findings\.json: the run has not ended \(interrupted\)"):
         run.findings()
-    with pytest.raises(IncompleteRunError, match=r"has no items/scores\.parquet: the run is running"):
+    with pytest.raises(IncompleteRunError, match=r"has no items/scores\.parquet: the run has not ended"):
         run.read_items("scores")
 
 
@@ -304,8 +304,8 @@ def test_runs_are_listed_and_unreadable_ones_reported(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     found = list_runs(tmp_path)
-    assert {run.folder.name: (run.record.status, run.has_findings) for run in found.runs} == {
-        "a": ("running", False),
+    assert {run.folder.name: (run.state, run.has_findings) for run in found.runs} == {
+        "a": ("interrupted", False),
         "b": ("complete", True),
     }
     assert [folder.name for folder, _ in found.unreadable] == ["broken"]
@@ -313,6 +313,23 @@ def test_runs_are_listed_and_unreadable_ones_reported(tmp_path: Path) -> None:
     assert [run.folder for run in list_runs(tmp_path / "b").runs] == [tmp_path / "b"]
     with pytest.raises(InputError, match="could not list the runs in"):
         list_runs(tmp_path / "absent")
+
+
+def test_a_run_says_whether_it_goes_on_was_interrupted_or_failed(tmp_path: Path) -> None:
+    def fails() -> None:
+        with _start(tmp_path):
+            raise InputError("the trap is 'secret'")
+
+    with _start(tmp_path):
+        assert Run.open(tmp_path).state() == "running"
+    assert Run.open(tmp_path).state() == "interrupted"
+    with pytest.raises(InputError):
+        fails()
+    assert Run.open(tmp_path).state() == "failed (InputError)"
+    assert "secret" not in (tmp_path / "run.json").read_text()
+    with _start(tmp_path) as run:
+        assert run.state() == "running"
+    assert Run.open(tmp_path).state() == "interrupted"  # the next attempt did not fail
 
 
 def test_an_interrupt_keeps_the_seconds_and_the_lock_is_freed(tmp_path: Path) -> None:

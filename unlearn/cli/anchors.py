@@ -28,8 +28,11 @@ def anchors(
     forget: Annotated[Path, typer.Argument(help="The text to be forgotten: txt, or a folder of txt; jsonl, csv, ...")],
     out: Annotated[Path, typer.Option(help="Where the dictionary goes: .toml or .json, to be read and edited.")],
     contrast: Annotated[
-        Path | None,
-        typer.Option(help="Text of the same kind that the model is to keep; without it only names are found."),
+        list[Path] | None,
+        typer.Option(
+            help="Text of the same kind that the model is to keep; without it only names are found. May be given more "
+            "than once."
+        ),
     ] = None,
     min_count: Annotated[int, typer.Option(help="Occurrences of a name at least.")] = 2,
     statistics: Annotated[
@@ -55,7 +58,10 @@ def anchors(
     passage: Annotated[int, typer.Option(help="Characters that a model reads at a time, 200 or more.")] = 6_000,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens of a model's answer at most.")] = 2_048,
     merge: Annotated[
-        list[Path] | None, typer.Option(help="A dictionary of yours to be taken in; it is right where others differ.")
+        list[Path] | None,
+        typer.Option(
+            help="A dictionary of yours to be taken in; it is right where others differ. May be given more than once."
+        ),
     ] = None,
     seed: options.Seed = 0,
     revision: options.Revision = None,
@@ -85,11 +91,11 @@ def anchors(
     counting = statistics if statistics is not None else by_model is None and endpoint is None
     if not (counting or by_model or endpoint or merge):
         raise InputError("--no-statistics leaves no source; give --by-model, --endpoint or --merge.")
-    if contrast is not None and not counting:
+    if contrast and not counting:
         raise InputError("--contrast is for counting, which a model takes the place of; add --statistics for both.")
     given = [read_anchors(path) for path in merge or ()]
     text = whole_text(forget)[0]
-    other = None if contrast is None else whole_text(contrast)[0]
+    other = "\n\n".join(whole_text(path)[0] for path in contrast) if contrast else None
     found, asked = {}, None
     if by_model is not None:
         subject = options.subject(
@@ -245,3 +251,5 @@ def _tell(out: Path, whole: Joined, sizes: Mapping[str, int], asked: ModelAnchor
         print(for_terminal(f"  {quoted(one.key)} -> {', '.join(map(quoted, one.substitutes))}{kind}"))
     if len(whole.anchors) > SHOWN:
         print(f"  and {len(whole.anchors) - SHOWN:,} more in the file")
+    if "statistics" in sizes:
+        print("Read and edit it before use: a term that other texts hold too is forgotten with the text.")

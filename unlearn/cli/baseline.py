@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import typer
 
 from audit.cli import options
+from audit.errors import InputError
+from audit.text.files import expanded
+from audit.text.safe import did_you_mean, quoted
 
 from . import flags
 
@@ -26,7 +30,9 @@ VERBS = {
     "rmu": "Representation misdirection (arXiv:2403.03218).",
     "task-vector": "Take off what training on the text adds (arXiv:2212.04089).",
 }
+_FILES = ("forget", "anchors", "retain", "held_out", "contrast", "prompts")
 _OF_RETAIN = ("retain", "retain_term", "retain_weight")
+_ALONE = {"held_out": flags.HeldOutAlone, "contrast": flags.ContrastAlone}  # their help where there is no retain text
 
 
 def _shared(
@@ -44,7 +50,7 @@ def _shared(
     batch_size: flags.BatchSize = None,
     forget_weight: flags.ForgetWeight = None,
     weights: flags.Weights = "full",
-    block: flags.Block = 512,
+    block: flags.Block = None,
     evaluate_every: flags.EvaluateEvery = None,
     show_text: flags.ShowText = True,
     seed: options.Seed = 0,
@@ -71,6 +77,8 @@ def command(verb: str) -> Callable[..., None]:
     shared = inspect.signature(_shared, eval_str=True).parameters.values()
     left_out = _OF_RETAIN if method.retain == ("none",) else ()
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shared if one.name not in left_out]
+    if left_out:
+        parameters = [one.replace(annotation=_ALONE.get(one.name, one.annotation)) for one in parameters]
     if own is not None:
         place = [one.name for one in parameters].index("weights")
         parameters[place:place] = _own_flags(own)
@@ -114,7 +122,19 @@ def _own_flags(own: type[Any]) -> list[inspect.Parameter]:
 
 
 def run_tables(tables: dict[str, dict[str, Any]], verb: str, *, out: Path, quiet: bool, as_json: bool) -> None:
-    """Write flags out as the plan that they stand for, and run it."""
+    """Write flags out as the plan that they stand for, and run it.
+
+    Files are looked for before torch is imported. Their paths are written whole, so that the plan runs from its run.
+    """
+    shared = dict(tables["unlearn"])
+    for name in _FILES:
+        if shared.get(name) is not None:
+            shared[name] = _found(f"--{name.replace('_', '-')}", shared[name])
+    if Path(expanded(shared["model"])).exists():
+        shared["model"] = _whole(shared["model"])
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; expected a folder, or a new one's name.")
+    tables = {**tables, "unlearn": shared}
     options.quiet_libraries()
     from audit.cli.plan_text import plan_text
     from audit.runs.plan import parse_plan
@@ -126,3 +146,20 @@ def run_tables(tables: dict[str, dict[str, Any]], verb: str, *, out: Path, quiet
     plan = parse_plan(text, UnlearnPlan, source="the flags")
     run = execute(plan, text, Path.cwd() / f"unlearn-{verb}", out=out, quiet=quiet)
     tell(run, as_json=as_json)
+
+
+def _found(flag: str, name: str) -> str:
+    """The whole path of a file that a flag names; what lies elsewhere keeps its name."""
+    from audit.text.hub import PREFIX
+
+    if name.startswith(PREFIX):
+        return name
+    if not Path(expanded(name)).exists():
+        near = Path(expanded(name)).parent
+        hint = did_you_mean(Path(name).name, (one.name for one in near.iterdir())) if near.is_dir() else ""
+        raise InputError(f"{flag}: there is no file or folder {quoted(name, limit=200)}.{hint}")
+    return _whole(name)
+
+
+def _whole(name: str) -> str:
+    return os.path.abspath(expanded(name))

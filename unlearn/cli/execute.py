@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from audit.cli import options
-from audit.errors import InputError
+from audit.errors import DataError, InputError
 from audit.forgetting.prompts import Passage, Prompt, read_prompts
 from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import load, load_tokens
@@ -29,6 +29,7 @@ from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json, write_text
 from audit.text.safe import counted, for_terminal
 
+from ..alarms import alarms
 from ..apart import check_apart, shared_lines
 from ..baselines.method import OWN_SETTINGS
 from ..baselines.methods import METHODS
@@ -41,9 +42,9 @@ from ..whp.anchor_files import read_anchors
 from ..whp.anchors import Anchors
 from ..whp.blocks import make_blocks
 from ..whp.reinforce import Trained
-from ..whp.run import unlearn, whp_card
+from ..whp.run import prepare, unlearn, whp_card
 from ..whp.views import anchor_table, token_views
-from .plan import WHP, UnlearnPlan
+from .plan import WHP, UnlearnPlan, default_block
 from .texts import whole_text
 
 STAGE = "unlearning"
@@ -80,7 +81,7 @@ class _Done:
     n_blocks: int
     record: dict[str, Any]
     tables: tuple[Table, ...]
-    card: Callable[[Mapping[str, Change]], str]  # what was measured -> the model card
+    card: Callable[[Mapping[str, Change], Sequence[str]], str]  # what was measured, and alarms -> the model card
 
 
 def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet: bool) -> Run:
@@ -106,6 +107,8 @@ def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet
     subject = table.subject(path)
     read = _read(table, path)
     tokens = load_tokens(subject)
+    if table.block is None:
+        table = table.model_copy(update={"block": default_block(tokens.n_context)})
     if table.block > tokens.n_context:
         raise InputError(
             f"block is {table.block:,}, but the model {subject.model} reads at most {tokens.n_context:,} tokens; give "
@@ -126,6 +129,8 @@ def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet
     }
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     _check_out(folder, subject)
+    if not (folder / "run.json").exists():  # a refused run leaves no folder that the mended one cannot use
+        _check_texts(table, read, tokens)
     located = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
     with Run.start(
         folder,
@@ -151,7 +156,7 @@ def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet
                     done = _made(table, subject, read, run, curves, tokens, progress)
                     detail |= {name: log["n_trained"] for name, log in done.made.logs.items()}
                     _measure_ends(curves, table, subject, done)
-                    _tell(run, table, watch, curves, done)
+                    _tell(run, table, watch, curves, done, tokens.n_vocabulary)
             shutil.rmtree(curves.folder, ignore_errors=True)  # its content is a table of the run now
             run.finish()
     finished = Run.open(folder)
@@ -174,7 +179,7 @@ def tell(run: Run, *, as_json: bool) -> None:
         return
     done = counted(record["n_blocks"], "block")
     if "n_replaced" in record:
-        done += f", {record['n_replaced']:,} anchor terms replaced"
+        done += f", {counted(record['n_replaced'], 'anchor term')} replaced"
     print(for_terminal(f"{done} -> {options.shown(Path(record['model']['folder']))}"))
     found = {
         name: Change(one["name"], *(EstimateRecord(**one[key]).estimate() for key in ("before", "result", "change")))
@@ -182,8 +187,29 @@ def tell(run: Run, *, as_json: bool) -> None:
     }
     for line in lines(found):
         print(for_terminal(f"  {line}"))
+    for line in record.get("alarms", ()):
+        print(for_terminal(line))
+    for line in _of_folders(run, record):
+        print(for_terminal(line))
     print("Not verified: nothing here says that the text is gone. Audit the result before you rely on it.")
     print(for_terminal(f"Report: {options.shown(run.folder / 'report.html')}"))
+
+
+def _of_folders(run: Run, record: Mapping[str, Any]) -> list[str]:
+    """What lies in the run's folder that a reader might take for something else, or hand on unawares."""
+    told = []
+    if (Path(record["model"]["folder"]) / "adapter_config.json").exists():
+        told.append(
+            f"The result is an adapter over {record['baseline']['model']}, which still knows the text; its README.md "
+            "says how to load it."
+        )
+    if "reinforced" in record:
+        told += [
+            f"{options.shown(Path(record['reinforced']['folder']))} is a model trained FURTHER on the text; delete it "
+            "before you hand the folder on.",
+            f"{options.shown(run.folder / 'labels')} holds the text's tokens.",
+        ]
+    return told
 
 
 def _read(table: Any, path: Path) -> _Read:
@@ -217,6 +243,24 @@ def _read(table: Any, path: Path) -> _Read:
         Anchors() if anchors is None else read_anchors(anchors),
         inputs,
     )
+
+
+def _check_texts(table: Any, read: _Read, tokens: Any) -> None:
+    """Refuses, before anything is written, what the method would refuse once its texts are cut."""
+    if table.method == WHP:
+        prepare(tokens, read.forget, read.anchors, table.whp_plan(), retain=read.retain)
+        return
+    for what, text in (("forget", read.forget), ("retain", read.retain)):
+        blocks = _blocks(tokens, text, table.block)
+        if text and not any(len(ids) > max(1, len(prefix_ids(tokens))) for ids in blocks):
+            raise DataError(f"the {what} text has too few tokens, so there is nothing to train on. Give a longer one.")
+
+
+def _blocks(tokens: Any, text: str, size: int) -> list[list[int]]:
+    if not text:
+        return []
+    lead = prefix_ids(tokens)
+    return [list(block.token_ids) for block in make_blocks(tokens.tokenizer, text, n_tokens=size, prefix=lead)]
 
 
 def _check_out(out: Path, subject: Subject) -> None:
@@ -264,7 +308,7 @@ def _whp(table: Any, subject: Subject, read: _Read, run: Run, curves: Curves, to
         result = "the weights of before the first step were the best and are the result: nothing was unlearned"
     claim = (
         f"{_kind(table)} {subject.model} was tuned on a forget text of {counted(made.n_blocks, 'block')} in which "
-        f"{made.n_replaced:,} anchor terms were replaced; {log['n_steps']:,} of at most {log['n_planned']:,} steps of "
+        f"{_were(made.n_replaced)} replaced; {log['n_steps']:,} of at most {log['n_planned']:,} steps of "
         f"{counted(plan.tune.optimisation.batch_size, 'block')}, and {result}."
     )
     return _Done(
@@ -286,20 +330,14 @@ def _whp(table: Any, subject: Subject, read: _Read, run: Run, curves: Curves, to
         made.n_blocks,
         record,
         tables,
-        lambda found: whp_card(subject, made, read.anchors, plan, found=found),
+        lambda found, told: whp_card(subject, made, read.anchors, plan, found=found, alarms=told),
     )
 
 
 def _baseline(
     table: Any, subject: Subject, read: _Read, run: Run, curves: Curves, tokens: Any, progress: Progress
 ) -> _Done:
-    lead = prefix_ids(tokens)
-    blocks, kept = (
-        [block.token_ids for block in make_blocks(tokens.tokenizer, text, n_tokens=table.block, prefix=lead)]
-        if text
-        else []
-        for text in (read.forget, read.retain)
-    )
+    blocks, kept = (_blocks(tokens, text, table.block) for text in (read.forget, read.retain))
     method, plan = METHODS[table.method], table.baseline_plan(n_blocks=len(blocks))
     every = table.evaluate_every or max(1, plan.recipe.n_steps // FIRST_EVALUATIONS)
     trained = method(
@@ -328,8 +366,9 @@ def _baseline(
     own = {} if method.settings is None else dataclasses.asdict(getattr(plan, method.settings))
     settings = "".join(f", {key} {_setting(value)}" for key, value in own.items())
     how = (
-        f"{source} Peak rate {recipe.learning_rate:g}, {recipe.n_steps:,} steps of {plan.batch_size:,} blocks, forget "
-        f"weight {plan.forget_weight:g}{settings}. Retain term: {_retain(table)}. {_of_texts(read)}"
+        f"{source} Peak rate {recipe.learning_rate:g}, {recipe.n_steps:,} steps of "
+        f"{counted(plan.batch_size, 'block')}, forget weight {plan.forget_weight:g}{settings}. "
+        f"Retain term: {_retain(table)}. {_of_texts(read)}"
     )
     steps = f"{counted(log['n_steps'], 'step')} of {counted(plan.batch_size, 'block')}"
     claim = (
@@ -353,8 +392,19 @@ def _baseline(
         len(blocks),
         record,
         (),
-        lambda found: model_card(subject.model, f"{table.method}: {source}", facts, found=found),
+        lambda found, told: model_card(
+            subject.model,
+            f"{table.method}: {source}",
+            facts,
+            adapter=table.weights == "lora",
+            found=found,
+            alarms=told,
+        ),
     )
+
+
+def _were(n_replaced: int) -> str:
+    return f"{counted(n_replaced, 'anchor term')} {'was' if n_replaced == 1 else 'were'}"
 
 
 def _kind(table: Any) -> str:
@@ -385,12 +435,13 @@ def _measure_ends(curves: Curves, table: Any, subject: Subject, done: _Done) -> 
             curves.add(step, load(dataclasses.replace(one, dtype=dtype)))
 
 
-def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done) -> None:
+def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done, n_vocabulary: int | None) -> None:
     """Write what is left beside the model: items, findings, record and card."""
     steps = {step: curves.at(step) for step in curves.steps()}
     run.write_items(ITEMS, curves.table(list(steps)))
     found = changes(steps[0], steps[done.made.result_step], seed=table.seed)
-    section = make_section(done.made, watch, steps, tables=done.tables, seed=table.seed)
+    told = alarms(found, watch.missing, n_vocabulary=n_vocabulary)
+    section = make_section(done.made, watch, steps, tables=done.tables, alarms=told, seed=table.seed)
     run.write_findings(Findings(sections=(section,), limitations=()), secret=bool(done.tables))  # they quote the text
     record = {
         "method": table.method,
@@ -401,9 +452,10 @@ def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done) -> No
         **done.record,
         "model": {"folder": str(done.model.folder), "log": done.model.log},
         "measured": _measured(found),
+        "alarms": list(told),
     }
     write_json(run.folder / RECORD, plain(record, RECORD))
-    write_text(done.model.folder / "README.md", done.card(found))
+    write_text(done.model.folder / "README.md", done.card(found, told))
 
 
 def _measured(found: Mapping[str, Change]) -> dict[str, Any]:

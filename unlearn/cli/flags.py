@@ -42,8 +42,22 @@ Prompts = Annotated[
         "prompts cut from the forget text where a name of its own is due]"
     ),
 ]
+#: For methods without a retain term.
+HeldOutAlone = Annotated[
+    str | None,
+    typer.Option(help="Text like that which is to be kept; nothing is trained on it, and its loss is measured."),
+]
+ContrastAlone = Annotated[
+    str | None,
+    typer.Option(
+        help="Other text: a name of the forget text that stands here too is not its own. [default: --held-out]"
+    ),
+]
 Weights = Annotated[str, typer.Option(help="full, or lora: an adapter is trained in place of all weights.")]
-Block = Annotated[int, typer.Option(help="Tokens of a block.")]
+Block = Annotated[
+    int | None,
+    typer.Option(help="Tokens of a block. [default: 512, or 7/8 of the model's context where that is less]"),
+]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate. [default: 1e-5, untuned; needed for lora]")]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps. [default: 10 passes over the forget text, untuned]")]
 BatchSize = Annotated[int | None, typer.Option(help="Forget blocks in a step. [default: 32]")]

@@ -27,6 +27,14 @@ RATE, PASSES = 1e-5, 10
 _WHP, _BASELINE = WhpPlan(), BaselinePlan(Recipe(RATE, 1))
 
 
+def default_block(n_context: int) -> int:
+    """Tokens of a block where nobody said: 512, or where the model reads less than 586, 7/8 of its context.
+
+    The rest is room for substitutes that are longer than their terms.
+    """
+    return max(1, min(_WHP.block, n_context * 7 // 8))
+
+
 def own_settings(method: Method) -> type[Any] | None:
     """The dataclass of a method's own settings, or None."""
     return None if method.settings is None else type(getattr(_BASELINE, method.settings))
@@ -71,7 +79,7 @@ class _UnlearnTable(PlanTable):
     retain_weight: float = 1.0
     forget_weight: float | None = None
     weights: Weights = "full"
-    block: int = _WHP.block
+    block: int | None = None  # `default_block` of the model's context
     rate: float | None = None
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = None
@@ -148,7 +156,7 @@ class _UnlearnTable(PlanTable):
         size = _WHP.tune.optimisation.batch_size if self.batch_size is None else self.batch_size
         steps = self.steps or _WHP.tune.n_steps
         return WhpPlan(
-            block=self.block,
+            block=self.block or _WHP.block,
             alpha=own.alpha,
             labels=own.labels,
             compat=own.compat,

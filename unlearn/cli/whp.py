@@ -33,7 +33,7 @@ def whp(
     weights: Annotated[
         str, typer.Option(help="full, or lora: adapters for both trainings, with one set of weights in memory.")
     ] = "full",
-    block: flags.Block = 512,
+    block: flags.Block = None,
     alpha: Annotated[float, typer.Option(help="How far what the reinforced model favours is pushed down.")] = 5.0,
     labels: Annotated[str, typer.Option(help="hard (the argmax, as published) or soft.")] = "hard",
     compat: Annotated[

@@ -435,7 +435,7 @@ class _Substitutes:
         if held is None:
             singular = word[:-1]
             if word.endswith("s") and self._kinds.get(singular) in ("person", "thing") and " " not in word:
-                held = tuple(f"{one}s" for one in self._part(singular))
+                held = tuple(map(words.plural, self._part(singular)))
             else:
                 pool = self._pool(word)
                 held = tuple(dict.fromkeys(self._next(pool) for _ in range(self._plan.n_substitutes)))
@@ -472,9 +472,9 @@ class _Substitutes:
             "surnames": words.SURNAMES,
             "places": words.PLACES,
             "things": words.THINGS,
-            "several": tuple(f"{one}s" for one in words.THINGS if one[-1] not in "hfx"),
+            "several": tuple(map(words.plural, words.THINGS)),
             "people": words.PEOPLE,
-            "peoples": tuple(f"{one}s" for one in words.PEOPLE if not one.endswith("man")),
+            "peoples": tuple(map(words.plural, (one for one in words.PEOPLE if not one.endswith("man")))),
         }
         # No word stands in two lists that are dealt to different kinds, or a place would share a person's name.
         free = [one for one in dict.fromkeys(lists[pool]) if not self._forget.folded[one.casefold()]]

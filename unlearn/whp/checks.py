@@ -28,7 +28,7 @@ def check_translations(
     if len(blocks) < FEWEST and plan.tune.validation_share:
         raise DataError(
             f"the forget text is one block of {len(blocks[0].token_ids):,} tokens, so none can be kept out to validate "
-            "on. Give a block of fewer tokens or more text, or set validation_share to 0."
+            "on. Give a block of fewer tokens (--block) or more text."
         )
     if len(anchors) and not any(one.replaced for one in translations):
         raise DataError(
@@ -59,6 +59,6 @@ def check_retain(forget: str, retain: str, n_blocks: int, plan: WhpPlan) -> None
     if n_blocks < FEWEST and plan.tune.validation_share:
         raise DataError(
             f"the retain text is one block of at most {plan.block:,} tokens, so none can be kept out to validate on. "
-            "Give more text or a smaller block, or set validation_share to 0."
+            "Give more text or a smaller block (--block)."
         )
     check_apart(retain, forget, names=("retain", "forget"), why="the same text would be kept and forgotten")

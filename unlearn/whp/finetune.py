@@ -124,8 +124,8 @@ def split(rows: Sequence[Labelled], share: float, *, seed: int, what: str) -> tu
         return list(rows), []
     if len(rows) < FEWEST:
         raise DataError(
-            f"there is one block of {what}, so none can be kept out to validate on. Give more text or shorter blocks, "
-            "or set validation_share to 0."
+            f"there is one block of {what}, so none can be kept out to validate on. Give more text or shorter "
+            "blocks; from Python, a validation_share of 0 keeps none."
         )
     n_out = min(max(1, round(share * len(rows))), len(rows) - 1)
     out = set(np.random.default_rng([seed, 1]).permutation(len(rows))[:n_out].tolist())

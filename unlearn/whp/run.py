@@ -11,12 +11,13 @@ later; not with ``compat``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from audit.errors import DataError
-from audit.lm.load import LanguageModel, load_tokens
+from audit.lm.load import LanguageModel, Tokens, load_tokens
 from audit.lm.subject import Subject
 from audit.lm.tokens import prefix_ids
 from audit.progress import Progress, silent
@@ -34,6 +35,14 @@ from .label_table import Labels, label
 from .pair import open_pair
 from .reinforce import Trained, reinforce
 from .translate import Translated, Translator
+
+
+class Prepared(NamedTuple):
+    """Blocks of the forget text, blocks of the retain text, and a translation of each block of the forget text."""
+
+    blocks: list[Block]
+    kept: list[tuple[int, ...]]
+    translations: list[Translated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,33 @@ class Unlearned:
         return sum(len(one.replaced) for one in self.translations)
 
 
+def prepare(tokens: Tokens, text: str, anchors: Anchors, plan: WhpPlan, *, retain: str = "") -> Prepared:
+    """Cut and translate the texts, and refuse what `unlearn.whp.checks` refuses; no weights are read.
+
+    Raises:
+        InputError, DataError, ModelError: As in the steps.
+    """
+    start = prefix_ids(tokens)
+    # A block of one token has nothing to predict.
+    blocks = [
+        block
+        for block in make_blocks(tokens.tokenizer, text, n_tokens=plan.block, prefix=start, compat=plan.compat)
+        if len(block.token_ids) > max(1, len(start))
+    ]
+    if not blocks:
+        raise DataError("the forget text has too few tokens to be learnt or unlearnt; give a longer one.")
+    kept = (
+        [block.token_ids for block in make_blocks(tokens.tokenizer, retain, n_tokens=plan.block, prefix=start)]
+        if plan.tune.retain.kind != "none" and retain
+        else []
+    )
+    translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
+    translations = [translate(block) for block in blocks]
+    check_translations(tokens, blocks, translations, anchors, plan)
+    check_retain(text, retain, len(kept), plan)
+    return Prepared(blocks, kept, translations)
+
+
 def unlearn(
     subject: Subject,
     text: str,
@@ -90,25 +126,7 @@ def unlearn(
     Raises:
         InputError, DataError, ModelError, StorageError: As in the steps.
     """
-    tokens = load_tokens(subject)
-    start = prefix_ids(tokens)
-    # A block of one token has nothing to predict.
-    blocks = [
-        block
-        for block in make_blocks(tokens.tokenizer, text, n_tokens=plan.block, prefix=start, compat=plan.compat)
-        if len(block.token_ids) > max(1, len(start))
-    ]
-    if not blocks:
-        raise DataError("the forget text has too few tokens to be learnt or unlearnt; give a longer one.")
-    kept = (
-        [block.token_ids for block in make_blocks(tokens.tokenizer, retain, n_tokens=plan.block, prefix=start)]
-        if plan.tune.retain.kind != "none" and retain
-        else []
-    )
-    translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
-    translations = [translate(block) for block in blocks]
-    check_translations(tokens, blocks, translations, anchors, plan)
-    check_retain(text, retain, len(kept), plan)
+    blocks, kept, translations = prepare(load_tokens(subject), text, anchors, plan, retain=retain)
     make_folder(out)
     ids = [block.token_ids for block in blocks]
     reinforced = reinforce(subject, ids, plan, out=out / "reinforced", progress=progress)
@@ -130,9 +148,15 @@ def unlearn(
 
 
 def whp_card(
-    subject: Subject, made: Unlearned, anchors: Anchors, plan: WhpPlan, *, found: Mapping[str, Change] | None = None
+    subject: Subject,
+    made: Unlearned,
+    anchors: Anchors,
+    plan: WhpPlan,
+    *,
+    found: Mapping[str, Change] | None = None,
+    alarms: Sequence[str] = (),
 ) -> str:
-    """The result's model card; ``found`` is what was measured before the first step and in the result."""
+    """The result's model card; ``found`` and ``alarms`` are of what was measured before and in the result."""
     retain, log = plan.tune.retain, made.model.log
     kept = "none, as in the paper" if retain.kind == "none" else f"{retain.kind}, weight {retain.weight:g}"
     how = (
@@ -141,10 +165,12 @@ def whp_card(
     )
     facts = {
         "Forget text": f"{counted(made.n_blocks, 'block')} of at most {plan.block:,} tokens",
-        "Dictionary": f"{counted(len(anchors), 'anchor term')}, replaced {made.n_replaced:,} times",
+        "Dictionary": f"{counted(len(anchors), 'anchor term')}, replaced {counted(made.n_replaced, 'time')}",
         "Labels": f"{plan.labels}, alpha {plan.alpha * plan.kappa:g}",
         "Trained": f"{plan.tune.weights}, {log['n_steps']:,} of at most {plan.tune.n_steps:,} steps; these are the "
         f"weights of step {log['best_step']:,}",
         "Retain term": kept,
+        "Beside this folder": "reinforced is a model trained FURTHER on the text, labels holds the text's tokens: "
+        "delete both before you hand the run's folder on",
     }
-    return model_card(subject.model, how, facts, found=found)
+    return model_card(subject.model, how, facts, adapter=plan.tune.weights == "lora", alarms=alarms, found=found)

@@ -7,6 +7,15 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def plural(noun: str) -> str:
+    """The plural of a regular noun of the lists below: "brushes", "torches", "boxes", "ladies", "drums"."""
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
 GIRLS = _words(
     "Sarah Emily Laura Karen Susan Linda Nancy Betty Donna Carol Sharon Michelle Amanda Melissa Deborah Stephanie "
     "Rebecca Cynthia Kathleen Amy Angela Shirley Brenda Pamela Nicole Samantha Katherine Christine Debra Rachel Janet "
@@ -38,11 +47,11 @@ THINGS = _words(
     "lantern bucket hammer ladder basket kettle blanket mirror wagon barrel candle compass anchor whistle drum spoon "
     "ribbon pillow button saddle shovel bottle pencil umbrella suitcase bicycle notebook calendar toolbox thermometer "
     "tent chair rope map coin ring mug broom rake tray stool sponge magnet whisk puzzle rug ladle thimble brush "
-    "pulley teapot curtain bracelet necklace clock cushion jug paintbrush scarf telescope vase wallet"
+    "pulley teapot curtain bracelet necklace clock cushion jug paintbrush towel telescope vase wallet"
 )
 PEOPLE = _words(  # for persons who are named by what they are: "the Scarecrow"
     "neighbour traveller carpenter gardener teacher farmer baker postman shopkeeper plumber musician dentist painter "
-    "clerk librarian mechanic waiter nurse lawyer engineer student accountant electrician tailor fisherman"
+    "clerk librarian mechanic waiter nurse lawyer engineer student accountant electrician tailor butcher"
 )
 SPEECH = frozenset(
     _words(

@@ -12,6 +12,7 @@ from audit.testbed.world import World, build_world
 from unlearn.whp.anchor_match import AnchorMatcher, comparable
 from unlearn.whp.anchor_statistics import StatisticsPlan, anchors_from_statistics, log_odds_z
 from unlearn.whp.anchors import Anchor
+from unlearn.whp.substitute_words import plural
 
 BOOKS = Path(__file__).parents[4] / "shared" / "corpora" / "gutenberg-books"
 STORY = (
@@ -155,3 +156,9 @@ def test_what_was_counted_is_reported() -> None:
     assert counted["Quimber"] == (5, 0)
     assert all(candidate.z is not None and candidate.z > 0 for candidate in found.candidates)
     assert Anchor("Orbix", found.anchors.anchors[-1].substitutes, "thing", "statistics") in found.anchors.anchors
+
+
+def test_substitutes_have_their_plural() -> None:
+    assert [plural(one) for one in ("brush", "torch", "box", "lady", "key", "drum")] == [
+        "brushes", "torches", "boxes", "ladies", "keys", "drums"
+    ]  # fmt: skip
