@@ -19,7 +19,7 @@ from ..baselines.config import BaselinePlan
 from ..baselines.method import OWN_SETTINGS, Method
 from ..baselines.methods import METHODS
 from ..training import Recipe
-from ..whp.config import Labels, Optimisation, Reinforcement, Retain, Tuning, Weights, WhpPlan
+from ..whp.config import HoldBack, Labels, Optimisation, Places, Reinforcement, Retain, Tuning, Weights, WhpPlan
 
 WHP = "whp"
 #: Of the open-unlearning suite, for whole models; untuned (`unlearn.baselines.config`).
@@ -54,6 +54,8 @@ class WhpTable(PlanTable):
     alpha: float = _WHP.alpha
     labels: Labels = _WHP.labels
     compat: bool = _WHP.compat
+    places: Places = _WHP.places
+    hold_back: HoldBack = _WHP.hold_back
     reinforce_epochs: int = _WHP.reinforce.epochs
     reinforce_rate: float | None = None
 
@@ -160,6 +162,8 @@ class _UnlearnTable(PlanTable):
             alpha=own.alpha,
             labels=own.labels,
             compat=own.compat,
+            places=own.places,
+            hold_back=own.hold_back,
             reinforce=Reinforcement(
                 self.weights, own.reinforce_epochs, Optimisation(learning_rate=own.reinforce_rate, batch_size=size)
             ),

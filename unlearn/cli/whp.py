@@ -39,6 +39,13 @@ def whp(
     compat: Annotated[
         bool, typer.Option("--compat", help="Translate as the authors' script does, its slips included.")
     ] = False,
+    places: Annotated[
+        str, typer.Option(help="Where labels are trained on: all, as published, or anchors (ours: less damage).")
+    ] = "all",
+    hold_back: Annotated[
+        str,
+        typer.Option(help="What no label begins: substitutes, as published, or names (ours: all terms)."),
+    ] = "substitutes",
     reinforce_epochs: Annotated[int, typer.Option(help="Passes over the text in the first training.")] = 3,
     steps: Annotated[int, typer.Option(help="Steps of the second training at most.")] = 120,
     reinforce_rate: Annotated[
@@ -97,6 +104,8 @@ def whp(
         "alpha": alpha,
         "labels": labels,
         "compat": compat,
+        "places": places,
+        "hold_back": hold_back,
         "reinforce_epochs": reinforce_epochs,
         "reinforce_rate": reinforce_rate,
     }

@@ -19,6 +19,8 @@ Weights = Literal["full", "lora"]
 Baseline = Literal["translated", "original"]
 Center = Literal["none", "mean", "logsoftmax"]
 Labels = Literal["hard", "soft"]
+Places = Literal["all", "anchors"]
+HoldBack = Literal["substitutes", "names"]
 RetainKind = Literal["none", "mixed", "kl"]
 #: Peak learning rates where none is given; those of whole models are U, those of adapters own.
 REINFORCE_RATE: dict[str, float] = {"full": 3e-6, "lora": 2e-4}
@@ -180,6 +182,8 @@ class WhpPlan:
         labels: "hard", the argmax (C), or "soft", the ``top_k`` most probable tokens of the combination.
         top_k: Tokens of a soft label, 2 to 1,000; own.
         compat: Translate as the authors' script does, its slips included.
+        places: Where labels are trained on: "all" (C), or own: only where an "anchors" term is due.
+        hold_back: What no label may begin: the "substitutes" that were used (C), or own: all "names" of the dictionary.
         reinforce: First training.
         tune: Second training.
         seed: Of substitutes, orders and adapters, 0 to 2^63 - 1.
@@ -195,6 +199,8 @@ class WhpPlan:
     labels: Labels = "hard"
     top_k: int = 50
     compat: bool = False
+    places: Places = "all"
+    hold_back: HoldBack = "substitutes"
     reinforce: Reinforcement = field(default_factory=Reinforcement)
     tune: Tuning = field(default_factory=Tuning)
     seed: int = 0
@@ -215,6 +221,8 @@ class WhpPlan:
                 "baseline": _one_of(self.baseline, Baseline),
                 "center": _one_of(self.center, Center),
                 "labels": _one_of(self.labels, Labels),
+                "places": _one_of(self.places, Places),
+                "hold_back": _one_of(self.hold_back, HoldBack),
                 "top_k": (2 <= self.top_k <= 1000, "2 to 1,000"),
                 "seed": (0 <= self.seed < 2**63, "from 0 to below 2^63"),
             },

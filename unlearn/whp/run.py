@@ -32,6 +32,7 @@ from .checks import check_retain, check_translations
 from .config import WhpPlan
 from .finetune import tune
 from .label_table import Labels, label
+from .own_rules import at_anchors, names_held_back
 from .pair import open_pair
 from .reinforce import Trained, reinforce
 from .translate import Translated, Translator
@@ -95,6 +96,10 @@ def prepare(tokens: Tokens, text: str, anchors: Anchors, plan: WhpPlan, *, retai
     )
     translate = Translator(tokens.tokenizer, anchors, seed=plan.seed, compat=plan.compat)
     translations = [translate(block) for block in blocks]
+    if plan.hold_back == "names":
+        translations = names_held_back(translate, [block.token_ids for block in blocks], translations)
+    if plan.places == "anchors":
+        translations = [at_anchors(one) for one in translations]
     check_translations(tokens, blocks, translations, anchors, plan)
     check_retain(text, retain, len(kept), plan)
     return Prepared(blocks, kept, translations)

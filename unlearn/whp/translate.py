@@ -194,6 +194,10 @@ class Translator:
         copy_until(len(block.token_ids))
         return Translated(tuple(ids), tuple(places), tuple(begun), tuple(replaced))
 
+    def first_tokens_of_keys(self) -> frozenset[int]:
+        """First tokens of every key in both surface forms; white space, special and very frequent ones are left out."""
+        return frozenset(token for anchor in self._anchors for token in self._first_tokens(anchor.key))
+
     def _groups(self, block: Block, starts: Sequence[int], ends: Sequence[int]) -> list[tuple[int, int, list[Found]]]:
         """First token, last token and matches, those that share a token together."""
         groups: list[tuple[int, int, list[Found]]] = []
@@ -271,19 +275,24 @@ class Translator:
 
     def _to_forbid(self, substitute: str) -> tuple[int, ...]:
         """What rule B forbids once this substitute has begun."""
-        forms = (self._form(substitute, _SPACE_FORM), self._form(substitute, _LINE_FORM))
         if self._compat:
+            forms = (self._form(substitute, _SPACE_FORM), self._form(substitute, _LINE_FORM))
             return tuple(dict.fromkeys(form.token_ids[0] for form in forms))
         if self._suppress == "none":
             return ()
+        return self._first_tokens(substitute, n=1 if self._suppress == "first" else None)
+
+    def _first_tokens(self, text: str, *, n: int | None = 1) -> tuple[int, ...]:
+        """The first ``n`` tokens that can be seen, in both surface forms, but special and very frequent ones."""
         ids: dict[int, None] = {}
-        for form, (_, space) in zip(forms, (_SPACE_FORM, _LINE_FORM), strict=True):
+        for before, space in (_SPACE_FORM, _LINE_FORM):
+            form = self._form(text, (before, space))
             visible = [
                 one
                 for one, (start, end) in zip(form.token_ids, form.offsets, strict=True)
-                if (space + substitute)[max(start, 0) : end].strip()
+                if (space + text)[max(start, 0) : end].strip()
             ]
-            ids.update(dict.fromkeys(visible[:1] if self._suppress == "first" else visible))
+            ids.update(dict.fromkeys(visible[:n]))
         return tuple(one for one in ids if one not in self._frequent and one not in self._special)
 
     def _frequent_words(self) -> set[int]:

@@ -39,6 +39,7 @@ from unlearn.whp.blocks import Block
 from unlearn.whp.config import Optimisation, Reinforcement, Retain, RetainKind, Tuning, WhpPlan
 from unlearn.whp.finetune import tune
 from unlearn.whp.label_table import label
+from unlearn.whp.own_rules import at_anchors, names_held_back
 from unlearn.whp.pair import open_pair
 from unlearn.whp.reinforce import reinforce
 from unlearn.whp.translate import Translator
@@ -89,6 +90,7 @@ class Whp:
     retain: RetainKind = "none"
     weight: float = 1.0
     drafted: bool = False
+    own_rules: bool = False
 
     def ready(self, task: Task) -> Callable[[float, OnEval], object]:
         """Reinforce and label; what is given back tunes at one rate."""
@@ -100,7 +102,10 @@ class Whp:
         if self.drafted and task.drafted is not None:
             anchors = task.drafted()
         translate = Translator(pair.baseline.tokenizer, anchors, seed=task.seed)
-        made = label(pair, ids, [translate(one) for one in task.blocks], plan, folder=task.folder / "labels")
+        translations = [translate(one) for one in task.blocks]
+        if self.own_rules:
+            translations = [at_anchors(one) for one in names_held_back(translate, ids, translations)]
+        made = label(pair, ids, translations, plan, folder=task.folder / "labels")
         kept = [one.ids.tolist() for one in task.retain] if self.retain != "none" else []
 
         def training(rate: float, on_eval: OnEval) -> object:
@@ -205,6 +210,8 @@ ARMS: dict[str, Whp | Baseline | Negation] = {
     "rmu": Baseline("rmu", 3e-4),
     "whp + kl 4": Whp(retain="kl", weight=4.0),
     "whp + mixed 4": Whp(retain="mixed", weight=4.0),
+    "whp, own rules": Whp(own_rules=True),
+    "whp, own rules + mixed 1": Whp(own_rules=True, retain="mixed"),
     "whp, drafted anchors": Whp(drafted=True),
     "task_vector": Negation(),
     "kl_ascent": Baseline("kl_ascent", 1e-4),
