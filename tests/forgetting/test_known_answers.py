@@ -58,8 +58,11 @@ def measure(lm: LanguageModel, book: Book) -> dict[str, Measured]:
     prompts = make_prompts(book.chapters, book.names)
     completions = sample_completions(lm, prompts, seed=1)
     scored = score_by_rubric(prompts, completions, Rubric(book.names))
+    known = familiarity(scored, rng=0).measured
+    if book.role == "neighbour":
+        return {"familiarity": known}
     return {
-        "familiarity": familiarity(scored, rng=0).measured,
+        "familiarity": known,
         "mass": next_token_mass(lm, prompts, find_first_tokens(lm, book.names, book.contrast)),
         "due": expected_probabilities(lm, prompts),
         "rouge": continue_greedily(lm, book.chapters, plan=VerbatimPlan(24, 24)).rouge,
