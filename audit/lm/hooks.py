@@ -50,7 +50,7 @@ def recorded(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[
     modules = {name: _submodule(model, name) for name in outputs}
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.enter_context(_hooked(module, keep(name)))
+            stack.enter_context(hooked(module, keep(name)))
         yield outputs
 
 
@@ -86,7 +86,7 @@ def patched(model: nn.Module, patches: Mapping[str, Callable[[Tensor], Tensor]])
     modules = {name: _submodule(model, name) for name in patches}
     with ExitStack() as stack:
         for name, patch in patches.items():
-            stack.enter_context(_hooked(modules[name], replace(name, patch)))
+            stack.enter_context(hooked(modules[name], replace(name, patch)))
         yield calls
 
 
@@ -101,7 +101,8 @@ def _first(name: str, output: Any) -> Tensor:
 
 
 @contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+def hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Calls ``hook(module, inputs, output)`` after each forward pass of ``module`` inside the block, as torch does."""
     handle = module.register_forward_hook(hook)
     try:
         yield

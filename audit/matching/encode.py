@@ -109,6 +109,18 @@ class Encoder:
             "versions": _versions(),
         }
 
+    @property
+    def n_free(self) -> int:
+        """Tokens of a text that are read, prompt and control tokens not counted."""
+        return self.n_context - token_counts(self._model, [""], self.prompt)[0]
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """First character and the one after the last of each token of a text, read or not; no control tokens."""
+        found = self._model.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
+        )
+        return [(int(start), int(end)) for start, end in found["offset_mapping"]]
+
     def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Embeddings:
         """The vectors of texts.
 

@@ -1,0 +1,156 @@
+r"""Which tokens of a prompt are corrupted: all but the last, or those of names.
+
+The last token of the prompt stays clean, since the next token is read there; padding is never selected. Source: the
+authors' code of arXiv:2406.07933. Departures: they find names with a BERT tagger, every entity of any kind; here names
+come from a list of the forget set and are looked up in the text, with nothing to download. They corrupt an answer that
+is scored after its prompt as well, though an answer that is generated is never corrupted; that is the scope
+"prompt+answer", and a result says which scope it has.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+import torch
+from rapidfuzz import process
+from rapidfuzz.distance import Indel
+from torch import Tensor
+
+from audit.errors import InputError
+
+Scope = Literal["prompt", "prompt+answer"]
+
+_WORD: Final = re.compile(r"[\w\u0300-\u036f]+")
+
+
+class Span(NamedTuple):
+    """Characters ``start`` to ``end`` (exclusive) of a text."""
+
+    start: int
+    end: int
+
+
+class NameMatcher:
+    """Finds names of the forget set in texts, case ignored and misspellings forgiven.
+
+    As many words of the text as a name has are compared with it: 1 - Indel distance / both lengths >= ``ratio``.
+    Only what is listed is found: list "Potter" beside "Harry Potter". In scripts without spaces a name is found only
+    where it stands between other characters than letters.
+
+    Args:
+        names: At least one; each has a letter or a digit.
+        ratio: Likeness from which a name counts as found, above 0 and at most 1 (1: equal but for case). The default
+            is ours: a letter too many or too few in a word of five is forgiven, a wrong one (it counts twice) in a
+            name of ten.
+
+    Raises:
+        InputError: No name, a name without a letter, or a ratio out of range.
+    """
+
+    def __init__(self, names: Sequence[str], *, ratio: float = 0.9) -> None:
+        if not 0 < ratio <= 1:
+            raise InputError(f"ratio is {ratio!r}; expected a number above 0 and at most 1.")
+        self._ratio = ratio
+        self._names: dict[int, list[str]] = {}  # by number of words
+        for name in names:
+            words = _words(name)
+            if not words:
+                raise InputError(f"the name {name!r} has no letter or digit, so it cannot be found; leave it out.")
+            self._names.setdefault(len(words), []).append(_folded(name, words))
+        if not self._names:
+            raise InputError("there is no name to look for; give at least one, or select all tokens but the last.")
+
+    def find(self, text: str) -> list[Span]:
+        """Where names stand in a text, by start; spans can overlap."""
+        words = _words(text)
+        found = set()
+        for size, names in self._names.items():
+            windows = [words[first : first + size] for first in range(len(words) - size + 1)]
+            if not windows:
+                continue
+            shown = [_folded(text, window) for window in windows]
+            likeness = process.cdist(shown, names, scorer=Indel.normalized_similarity)  # (windows, names), float32
+            hits = likeness.max(axis=1) >= self._ratio - 1e-6
+            found |= {Span(window[0].start, window[-1].end) for window, hit in zip(windows, hits, strict=True) if hit}
+        return sorted(found)
+
+
+def _words(text: str) -> list[Span]:
+    return [Span(*one.span()) for one in _WORD.finditer(text)]
+
+
+def _folded(text: str, words: Sequence[Span]) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text[one.start : one.end]).casefold() for one in words)
+
+
+def all_but_last(
+    attention_mask: Tensor, *, prompt_lengths: Sequence[int] | None = None, scope: Scope = "prompt"
+) -> Tensor:
+    """Every token but the last: of the prompt, or of prompt and answer.
+
+    Args:
+        attention_mask: 1 at tokens and 0 at padding, on either side; shape (B, T).
+        prompt_lengths: Tokens of each prompt, where an answer stands behind it; None where there is no answer.
+        scope: How far the corruption reaches.
+
+    Returns:
+        Boolean mask, shape (B, T); a prompt of one token has none selected.
+
+    Raises:
+        InputError: The scope is unknown, or a prompt is empty or longer than its row.
+    """
+    if scope not in ("prompt", "prompt+answer"):
+        raise InputError(f'scope is {scope!r}; expected "prompt" or "prompt+answer".')
+    is_token = attention_mask.bool()
+    lengths = is_token.sum(1)
+    last = lengths
+    if prompt_lengths is not None:
+        prompts = torch.tensor(list(prompt_lengths), device=lengths.device)
+        if prompts.shape != lengths.shape or bool(((prompts < 1) | (prompts > lengths)).any()):
+            raise InputError(
+                f"prompts have {prompts.tolist()} tokens and rows {lengths.tolist()}; expected one number for each "
+                "row, from 1 to its own length."
+            )
+        last = prompts if scope == "prompt" else lengths
+    return is_token & (is_token.cumsum(1) < last[:, None])
+
+
+def of_names(
+    texts: Sequence[str], offsets: Tensor | Sequence[Sequence[Sequence[int]]], matcher: NameMatcher, *, among: Tensor
+) -> tuple[Tensor, list[bool]]:
+    """The tokens that names stand in; where a text has none, all of ``among``, as in the authors' code.
+
+    Args:
+        texts: One for each row, as given to the tokenizer.
+        offsets: Characters (start, end) of each token, shape (B, T, 2): "offset_mapping" of a fast tokenizer that was
+            called with ``return_offsets_mapping=True``.
+        matcher: The names.
+        among: Tokens that may be selected, see `all_but_last`; shape (B, T).
+
+    Returns:
+        Boolean mask, shape (B, T), and for each row whether a name was found.
+
+    Raises:
+        InputError: Texts, offsets and mask differ in shape.
+    """
+    places = torch.as_tensor(offsets, device=among.device)
+    if places.shape != (*among.shape, 2) or len(texts) != len(among):
+        raise InputError(
+            f"{len(texts)} texts, offsets of shape {tuple(places.shape)} and a mask of shape {tuple(among.shape)} do "
+            "not fit; expected B texts, (B, T, 2) and (B, T), from one call of the tokenizer."
+        )
+    mask = among.clone()
+    found = []
+    for row, text in enumerate(texts):
+        start, end = places[row, :, 0], places[row, :, 1]
+        inside = torch.zeros_like(among[row])
+        for span in matcher.find(text):
+            inside |= (start < span.end) & (end > span.start) & (start < end)
+        inside &= among[row]
+        found.append(bool(inside.any()))
+        if found[-1]:
+            mask[row] = inside
+    return mask, found
