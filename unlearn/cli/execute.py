@@ -41,6 +41,7 @@ from ..watch import Watch, hold_out, make_watch, passages
 from ..whp.anchor_files import read_anchors
 from ..whp.anchors import Anchors
 from ..whp.blocks import make_blocks
+from ..whp.own_rules import own_rules
 from ..whp.reinforce import Trained
 from ..whp.run import prepare, unlearn, whp_card
 from ..whp.views import anchor_table, token_views
@@ -299,8 +300,8 @@ def _whp(table: Any, subject: Subject, read: _Read, run: Run, curves: Curves, to
         "Who's Harry Potter? (arXiv:2310.02238). The model was trained further on the forget text (the reinforced "
         "model). In a translation of the text the terms of a dictionary gave way to common ones. The baseline's logits "
         f"on the translation, less alpha = {plan.alpha * plan.kappa:g} times what the reinforced model favours more, "
-        f"gave {plan.labels} labels, and the baseline was tuned on the original text with these labels. Retain term: "
-        f"{_retain(table)}. {_of_texts(read)}"
+        f"gave {plan.labels} labels, and the baseline was tuned on the original text with these labels. "
+        f"{own_rules(plan)}Retain term: {_retain(table)}. {_of_texts(read)}"
     )
     log = made.model.log
     result = f"the weights of step {log['best_step']:,} are the result"

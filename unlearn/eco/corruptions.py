@@ -41,6 +41,9 @@ _BLOCK: Final = 64
 """Tokens whose noise is drawn at once: torch draws tensors of other sizes in another order, and the noise of a
 prompt's first tokens must not depend on how many follow."""
 
+_PURPOSE: Final = b"palimpsest eco noise 1\0"
+"""So that the key, used for something else, gives nothing of the noise away."""
+
 _LIMIT: Final = 1e12
 """Norms square their input, which must stay finite in float32."""
 
@@ -157,13 +160,17 @@ def noise_seed(text: str, *, key: bytes) -> int:
     one by one: the seed is no protection there.
 
     Raises:
-        InputError: The key has fewer than 16 bytes.
+        InputError: The key has fewer than 16 bytes, or the text holds half of a surrogate pair.
     """
     if len(key) < 16:
         raise InputError(
             f"the key of the noise has {len(key)} bytes; expected 16 or more, such as secrets.token_bytes."
         )
-    digest = hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:
+        raise InputError("a prompt holds half of a surrogate pair, which is no character. Remove it.") from None
+    digest = hmac.digest(key, _PURPOSE + content, hashlib.sha256)
     return int.from_bytes(digest[:4], "big")
 
 

@@ -19,8 +19,6 @@ A word that is split over two turns is not put together again.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -29,11 +27,10 @@ from numpy.typing import NDArray
 
 from audit.errors import InputError
 
+from .corruptions import noise_seed
+
 Score: TypeAlias = Callable[[Sequence[str]], NDArray[np.float64]]
 """Texts -> P(forget) of each, as `unlearn.eco.classifier.score` gives it; +inf where a text is to be flagged anyhow."""
-
-_LEAST_SECRET = 16
-_PURPOSE = b"palimpsest eco noise 1\0"
 
 
 class Turn(NamedTuple):
@@ -42,7 +39,7 @@ class Turn(NamedTuple):
     Attributes:
         text: The user's own text, without the chat template.
         flagged: Whether it is corrupted.
-        seed: Of its noise, 0 to 2^63 - 1, whether or not it is flagged.
+        seed: Of its noise, 0 to 2^32 - 1, whether or not it is flagged.
     """
 
     text: str
@@ -67,22 +64,6 @@ class Verdict(NamedTuple):
     stale_from: int | None
 
 
-def noise_seed(text: str, secret: bytes) -> int:
-    """First 63 bits of HMAC-SHA256(secret, text): nobody without the secret can foresee the noise.
-
-    Raises:
-        InputError: The secret has fewer than 16 bytes, or the text holds half of a surrogate pair.
-    """
-    if len(secret) < _LEAST_SECRET:
-        raise InputError(f"the noise key has {len(secret)} bytes; expected at least {_LEAST_SECRET}, drawn at random.")
-    try:
-        content = text.encode()
-    except UnicodeEncodeError:
-        raise InputError("a turn holds half of a surrogate pair, which is no character. Remove it.") from None
-    digest = hmac.digest(secret, _PURPOSE + content, hashlib.sha256)
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def next_turn(earlier: Sequence[Turn], text: str, *, score: Score, threshold: float, secret: bytes) -> Verdict:
     """The conversation with one more user turn.
 
@@ -94,9 +75,9 @@ def next_turn(earlier: Sequence[Turn], text: str, *, score: Score, threshold: fl
         secret: Noise key, 16 bytes or more.
 
     Raises:
-        InputError: As `noise_seed`, or as ``score``.
+        InputError: As `corruptions.noise_seed`, or as ``score``.
     """
-    turns = [*earlier, Turn(text, False, noise_seed(text, secret))]
+    turns = [*earlier, Turn(text, False, noise_seed(text, key=secret))]
     newest = len(turns) - 1
     still_open = [place for place, turn in enumerate(turns) if not turn.flagged]
     alone, joined = (float(p) for p in score([text, _joined(turns, still_open)]))

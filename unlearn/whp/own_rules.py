@@ -14,7 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .config import WhpPlan
 from .translate import Translated, Translator, frequent_tokens
+
+
+def own_rules(plan: WhpPlan) -> str:
+    """What of a plan is not published, for card and report, with a space behind; empty where all is."""
+    told = []
+    if plan.places == "anchors":
+        told.append("Not published: labels stand only where a term of the dictionary is due. ")
+    if plan.hold_back == "names":
+        told.append("Not published: no label begins a term of the dictionary. ")
+    return "".join(told)
 
 
 def at_anchors(one: Translated) -> Translated:

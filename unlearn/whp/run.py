@@ -32,7 +32,7 @@ from .checks import check_retain, check_translations
 from .config import WhpPlan
 from .finetune import tune
 from .label_table import Labels, label
-from .own_rules import at_anchors, names_held_back
+from .own_rules import at_anchors, names_held_back, own_rules
 from .pair import open_pair
 from .reinforce import Trained, reinforce
 from .translate import Translated, Translator
@@ -171,7 +171,7 @@ def whp_card(
     facts = {
         "Forget text": f"{counted(made.n_blocks, 'block')} of at most {plan.block:,} tokens",
         "Dictionary": f"{counted(len(anchors), 'anchor term')}, replaced {counted(made.n_replaced, 'time')}",
-        "Labels": f"{plan.labels}, alpha {plan.alpha * plan.kappa:g}",
+        "Labels": f"{plan.labels}, alpha {plan.alpha * plan.kappa:g}. {own_rules(plan)}".strip(),
         "Trained": f"{plan.tune.weights}, {log['n_steps']:,} of at most {plan.tune.n_steps:,} steps; these are the "
         f"weights of step {log['best_step']:,}",
         "Retain term": kept,

@@ -37,7 +37,7 @@ from audit.text.files import make_folder, write_json
 from tests.benchmarks.unlearning.arms import ARMS, Tried, at_step, record_of, try_rates
 from tests.benchmarks.unlearning.models import put, say
 from tests.benchmarks.unlearning.oz import Oz
-from tests.benchmarks.unlearning.tables import Aims, across, by_passage, said_of, tables
+from tests.benchmarks.unlearning.tables import Aims, across, by_passage, frontier, said_of, tables
 from tests.benchmarks.unlearning.testbed import TestbedBook
 from tests.benchmarks.unlearning.tofu import Tofu
 
@@ -283,6 +283,7 @@ def main() -> None:
         if len(stored) == 1:
             print("\n\n".join(tables(stored[0], aims)))
         else:
+            print("By damage, 1 is what is allowed\n\n" + frontier(stored) + "\n")
             print("\n\n".join(f"{place}\n\n{across(stored, aims, place=place)}" for place in ("stop", "equal")))
         return
     [out] = flags.out

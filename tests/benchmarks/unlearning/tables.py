@@ -119,6 +119,27 @@ def across(records: Sequence[Mapping[str, Any]], aims: Aims, *, place: str) -> s
     return _markdown(rows)
 
 
+LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the damage that is allowed
+
+
+def frontier(records: Sequence[Mapping[str, Any]]) -> str:
+    """The lowest validation familiarity at no more than so much damage, as a share of the target's; a value a seed."""
+    arms = list(dict.fromkeys(arm for record in records for arm in record["arms"]))
+    rows = [["Arm", *(f"{level:g}" for level in LEVELS)]]
+    for arm in arms:
+        cells = []
+        for level in LEVELS:
+            values = []
+            for record in records:
+                points = record["arms"].get(arm, {}).get("points", [])
+                fit = [one["familiarity"] for one in points if one["rise"] <= level * record["given"]["limit"]]
+                start = next((one["familiarity"] for one in points if one["step"] == 0), None)
+                values.append("-" if start is None else f"{min([start, *fit]) / start:.2f}")
+            cells.append(" ".join(values))
+        rows.append([arm, *cells])
+    return _markdown(rows)
+
+
 def _short(said: Mapping[str, Any], what: str) -> str:
     value = said.get(what, {}).get("value")
     if value is None:

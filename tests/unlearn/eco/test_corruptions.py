@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import hmac
 import math
 
 import pytest
@@ -181,5 +183,9 @@ def test_the_seed_of_a_prompt_needs_the_key() -> None:
         )
         == 3
     )
+    digest = hmac.new(key, b"palimpsest eco noise 1\0" + b"Ada", hashlib.sha256).hexdigest()  # Python's other door
+    assert noise_seed("Ada", key=key) == int(digest[:8], 16)
     with pytest.raises(InputError, match="has 3 bytes; expected 16"):
         noise_seed("Who is it?", key=b"abc")
+    with pytest.raises(InputError, match="surrogate"):
+        noise_seed("\ud800", key=key)

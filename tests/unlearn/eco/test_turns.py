@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from audit.errors import InputError
-from unlearn.eco.turns import conversation_score, next_turn, noise_seed, replayed
+from unlearn.eco.turns import conversation_score, next_turn, replayed
 
 SECRET = bytes(range(16))
 
@@ -67,20 +67,6 @@ def test_all_open_turns_are_flagged_where_no_shorter_run_is_above() -> None:
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.2, 0.5, 0.9])
 def test_a_conversation_is_flagged_exactly_if_its_score_is_above(texts: list[str], threshold: float) -> None:
     assert any(flags(texts, threshold)) == (conversation_score(texts, score) > threshold)
-
-
-def test_seeds_follow_text_and_secret() -> None:
-    """HMAC-SHA256 by Python's other door; 63 bits."""
-    import hashlib
-    import hmac
-
-    digest = hmac.new(SECRET, b"palimpsest eco noise 1\0" + b"Ada", hashlib.sha256).hexdigest()
-    assert noise_seed("Ada", SECRET) == int(digest[:16], 16) // 2
-    assert len({noise_seed("Ada", SECRET), noise_seed("ada", SECRET), noise_seed("Ada", SECRET[::-1])}) == 3
-    with pytest.raises(InputError, match="has 3 bytes; expected at least 16"):
-        noise_seed("Ada", b"abc")
-    with pytest.raises(InputError, match="surrogate"):
-        noise_seed("\ud800", SECRET)
 
 
 def test_a_conversation_without_turns_is_refused() -> None:

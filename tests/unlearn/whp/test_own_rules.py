@@ -68,7 +68,11 @@ def test_a_run_by_both_rules_labels_names_alone_and_never_with_a_name(base: Path
         labelled = {place for place, label in enumerate(row) if label != NO_LABEL}
         assert labelled == {found.first for found in one.replaced if not found.repeated and found.first}
         assert not {row[place] for place in labelled} & held
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Not published: labels stand only where a term" in card
+    assert "Not published: no label begins a term" in card
     usual = unlearn(subject, TEXT, ANCHORS, plan_of("full"), out=tmp_path / "usual", retain=RETAIN)
+    assert "Not published" not in (tmp_path / "usual" / "model" / "README.md").read_text(encoding="utf-8")
     n_usual = sum(label != NO_LABEL for row in usual.labels.table["labels@1"].to_pylist() for label in row)
     assert n_usual > sum(label != NO_LABEL for row in labels for label in row) > 0
 
