@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from .checkpoints import TrainingState
 from .ranges import check_ranges
 
 Item = TypeVar("Item")
+Decay: TypeAlias = Literal["linear", "cosine"]
 CRITERION = "criterion"  # what a validation must give: lower is better
 LOGIT_NUMBERS = 2**28  # of one micro-batch: 1 GiB of logits in float32
 MICRO_TOKENS = 8_192  # padded tokens of one micro-batch at most
@@ -46,14 +47,16 @@ MICRO_TOKENS = 8_192  # padded tokens of one micro-batch at most
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is trained: AdamW, a straight line up to the peak rate and one down to 0.
+    """How a model is trained: AdamW, a straight line up to the peak rate and a fall to 0.
 
     Attributes:
         learning_rate: Peak rate, > 0.
         n_steps: Optimiser steps, >= 1.
         warm_up: Share of the steps in which the rate rises, in [0, 1).
         betas: AdamW's two decay rates, each in [0, 1).
+        epsilon: What AdamW adds to each denominator, > 0.
         weight_decay: Of all trained weights, >= 0.
+        decay: How the rate falls: "linear", or half a wave of a "cosine".
         clip: Largest norm of a step's gradient, > 0; None sets no limit.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, a third more time.
         micro_tokens: Padded tokens of one forward pass, >= 1; None for 8,192, or fewer where the vocabulary is so
@@ -64,7 +67,9 @@ class Recipe:
     n_steps: int
     warm_up: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
     weight_decay: float = 0.0
+    decay: Decay = "linear"
     clip: float | None = 1.0
     gradient_checkpointing: bool = False
     micro_tokens: int | None = None
@@ -75,6 +80,8 @@ class Recipe:
             "n_steps": (self.n_steps >= 1, "1 or more"),
             "warm_up": (0 <= self.warm_up < 1, "from 0 to below 1"),
             "betas": (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two, from 0 to below 1"),
+            "epsilon": (0 < self.epsilon < math.inf, "a positive number"),
+            "decay": (self.decay in get_args(Decay), '"linear" or "cosine"'),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or a positive number"),
             "clip": (self.clip is None or 0 < self.clip < math.inf, "a positive number, or none"),
             "micro_tokens": (self.micro_tokens is None or self.micro_tokens >= 1, "1 or more, or none"),
@@ -256,11 +263,12 @@ def shuffled(
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Rate of a step, counted from 0: a straight line up to the peak, then one that would reach 0 after the last."""
+    """Rate of a step, counted from 0: a straight line up to the peak, then a fall that would reach 0 after the last."""
     rising = math.ceil(recipe.warm_up * recipe.n_steps)
     if step < rising:
         return recipe.learning_rate * (step + 1) / rising
-    return recipe.learning_rate * (recipe.n_steps - step) / (recipe.n_steps - rising)
+    left = (recipe.n_steps - step) / (recipe.n_steps - rising)  # of the fall, from 1 to above 0
+    return recipe.learning_rate * (left if recipe.decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 def train(
@@ -387,6 +395,7 @@ class _Loop:
             self.trained.values(),
             lr=recipe.learning_rate,
             betas=recipe.betas,
+            eps=recipe.epsilon,
             weight_decay=recipe.weight_decay,
             fused=True,
         )

@@ -331,6 +331,11 @@ def test_the_rate_rises_and_falls_on_straight_lines() -> None:
     assert learning_rate(0, Recipe(learning_rate=1.0, n_steps=10)) == 1.0
 
 
+def test_the_rate_falls_as_half_a_wave_where_it_is_asked_to() -> None:
+    recipe = Recipe(learning_rate=1.0, n_steps=10, warm_up=0.2, decay="cosine")
+    assert [learning_rate(step, recipe) for step in (0, 2, 4, 6)] == pytest.approx([0.5, 1.0, 0.5 + 0.125**0.5, 0.5])
+
+
 def test_items_come_pass_after_pass_and_follow_from_the_step_alone() -> None:
     draw = shuffled(range(5), batch_size=3, seed=0, passes=2)
     steps = [draw(step) for step in range(5)]

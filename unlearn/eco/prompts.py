@@ -156,7 +156,13 @@ def with_other_names(text: str, others: Mapping[str, Sequence[str]], rng: Seed) 
 
 
 def training_prompts(
-    forget: Sequence[str], retain: Sequence[str], others: Mapping[str, Sequence[str]], *, seed: int, n_each: int = 2
+    forget: Sequence[str],
+    retain: Sequence[str],
+    others: Mapping[str, Sequence[str]],
+    *,
+    seed: int,
+    n_each: int = 2,
+    most_reworded: int | None = None,
 ) -> TrainingPrompts:
     """The prompts themselves, and of each some rewordings, slips and composites.
 
@@ -172,6 +178,7 @@ def training_prompts(
         others: As `with_other_names`; may be empty.
         seed: Of all draws.
         n_each: Rewordings, and slips, and composites, of each prompt; at least 0.
+        most_reworded: At most so many of the retain prompts are reworded, drawn at random; None rewords all.
 
     Raises:
         InputError: A side is empty or holds an empty prompt.
@@ -209,7 +216,10 @@ def training_prompts(
         if twin is not None:
             add(twin, False, "other name")
             reworded(twin, False)
-    for text in retain:
+    n_reworded = len(retain) if most_reworded is None else count(most_reworded, "most_reworded", least=0)
+    chosen = set(rng.permutation(len(retain))[:n_reworded].tolist()) if n_reworded < len(retain) else None
+    for place, text in enumerate(retain):
         add(text, False, "plain")
-        reworded(text, False)
+        if chosen is None or place in chosen:
+            reworded(text, False)
     return made

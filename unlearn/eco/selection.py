@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import torch
 from rapidfuzz import process
@@ -31,6 +31,12 @@ class Span(NamedTuple):
 
     start: int
     end: int
+
+
+class Finder(Protocol):
+    """Where names stand in a text: `NameMatcher`, or a token classifier."""
+
+    def find(self, text: str) -> list[Span]: ...
 
 
 class NameMatcher:
@@ -119,7 +125,7 @@ def all_but_last(
 
 
 def of_names(
-    texts: Sequence[str], offsets: Tensor | Sequence[Sequence[Sequence[int]]], matcher: NameMatcher, *, among: Tensor
+    texts: Sequence[str], offsets: Tensor | Sequence[Sequence[Sequence[int]]], matcher: Finder, *, among: Tensor
 ) -> tuple[Tensor, list[bool]]:
     """The tokens that names stand in; where a text has none, all of ``among``, as in the authors' code.
 

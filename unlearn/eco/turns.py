@@ -63,6 +63,16 @@ class Verdict(NamedTuple):
     joined: float
     stale_from: int | None
 
+    @property
+    def flagged(self) -> bool:
+        """Whether any turn is corrupted."""
+        return any(turn.flagged for turn in self.turns)
+
+    @property
+    def score(self) -> float:
+        """The newest turn's score, alone or joined, whichever is higher."""
+        return max(self.newest, self.joined)
+
 
 def next_turn(earlier: Sequence[Turn], text: str, *, score: Score, threshold: float, secret: bytes) -> Verdict:
     """The conversation with one more user turn.

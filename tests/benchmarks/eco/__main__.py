@@ -1,0 +1,189 @@
+"""ECO on models whose truth is known: the testbed's people, TOFU and MMLU with models that were tuned on them.
+
+    python -m tests.benchmarks.eco testbed [--size small] [--seed 0] [--out FILE.json]
+    python -m tests.benchmarks.eco tofu --corpora DIR [--size gpu|pilot|smoke] [--device cuda] [--forget forget10 ...]
+    python -m tests.benchmarks.eco mmlu --corpora DIR [--size gpu] [--device cuda] [--recognise-only]
+    python -m tests.benchmarks.eco testbed|tofu --show --out FILE.json
+
+Each guard is fitted twice, without names and with them. --make alone makes one of the models, so that several can be
+made side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audit.lm.load import LanguageModel, load
+from audit.lm.subject import Subject
+from audit.matching.encode import load_encoder
+from audit.testbed.planted import build
+from audit.text.files import write_json
+from tests.benchmarks.eco import mmlu, tofu
+from tests.benchmarks.eco import testbed as people
+from tests.benchmarks.eco.show import shown
+from tests.benchmarks.eco.study import fitted, forgotten, recognised, searched
+from tests.benchmarks.unlearning.models import SIZES, say
+from unlearn.eco.fit import FitPlan, Texts
+from unlearn.eco.formats import PromptFormat
+from unlearn.eco.rows import QaRow
+
+
+def study(
+    name: str,
+    lm: LanguageModel,
+    gold: LanguageModel,
+    texts: Texts,
+    plan: FitPlan,
+    form: PromptFormat,
+    parts: Any,
+    general: Sequence[str],
+    flags: argparse.Namespace,
+    second: LanguageModel | None = None,
+) -> dict[str, Any]:
+    say(name)
+    encoder = load_encoder(flags.encoder, device=flags.device)
+    made = fitted(lm, texts, plan, form, encoder, say)
+    record: dict[str, Any] = {"name": name, "recognised": recognised(made, texts, general, seed=flags.seed)}
+    record["search"] = searched(made)
+    say(f"strength {made.guard.settings.corruption.strength}")
+    audit = [row for row in made.dealt.audit if isinstance(row, QaRow)]
+    if flags.recognise_only:
+        return record
+    record["forgotten"] = forgotten(
+        made,
+        gold,
+        parts(audit),
+        second_gold=second,
+        target=plan.target,
+        n_keys=flags.keys,
+        n_new=flags.new,
+        seed=flags.seed,
+        say=say,
+    )
+    return record
+
+
+def on_testbed(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    made = build(flags.size, seed=flags.seed, models=("subject", "retrained", "retrained_2"))
+    lm, gold, second = (load(Subject(str(made.models[one]), device=flags.device)) for one in made.models)
+    records = []
+    for with_names in _both(flags):
+        texts = people.texts_of(made, with_names=with_names)
+        plan = FitPlan("some invented people", alpha=flags.alpha, seed=flags.seed, dims=flags.dims)
+        name = f"testbed {flags.size}, seed {flags.seed}, {'with' if with_names else 'without'} names"
+        records.append(
+            study(
+                name,
+                lm,
+                gold,
+                texts,
+                plan,
+                people.FORM,
+                lambda rows: people.parts_of(made, rows),
+                people.general(),
+                flags,
+                second,
+            )
+        )
+        _keep(records, flags)
+    return records
+
+
+def on_tofu(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    found = _models(flags)
+    found.make_base()
+    for name in ("full", *(tofu.FORGET[one] for one in flags.forget)):
+        found.make(name)
+    lm = load(found.subject("full"))
+    records = []
+    for forget in flags.forget:
+        gold = load(found.subject(tofu.FORGET[forget]))
+        for with_names in _both(flags):
+            texts = tofu.texts_of(flags.corpora, forget, with_names=with_names)
+            plan = FitPlan("some fictitious authors", alpha=flags.alpha, seed=flags.seed, dims=flags.dims)
+            name = f"TOFU {forget}, {'with' if with_names else 'without'} names"
+            records.append(
+                study(
+                    name,
+                    lm,
+                    gold,
+                    texts,
+                    plan,
+                    tofu.FORM,
+                    lambda rows: tofu.parts_of(flags.corpora, rows),
+                    tofu.general(flags.corpora),
+                    flags,
+                )
+            )
+            _keep(records, flags)
+    return records
+
+
+def on_mmlu(flags: argparse.Namespace) -> None:
+    encoder = load_encoder(flags.encoder, device=flags.device)
+    record: dict[str, Any] = {"recognised": mmlu.recognise(flags.corpora, encoder, alpha=flags.alpha, seed=flags.seed)}
+    if not flags.recognise_only:
+        found = _models(flags)
+        found.make_base()
+        for name in found.models:
+            found.make(name)
+        record["forgotten"] = mmlu.forget(found, encoder, alpha=flags.alpha, seed=flags.seed)
+    if flags.out:
+        write_json(flags.out, record)
+
+
+def _both(flags: argparse.Namespace) -> tuple[bool, ...]:
+    return {"with": (True,), "without": (False,), "both": (False, True)}[flags.names]
+
+
+def _models(flags: argparse.Namespace) -> Any:
+    size = SIZES[flags.size]
+    key = hashlib.sha256(repr(size).encode()).hexdigest()[:8]
+    folder = flags.work / f"{flags.size}-{flags.seed}-{key}"
+    kind = mmlu.MmluModels if flags.experiment == "mmlu" else tofu.TofuModels
+    return kind(flags.corpora, folder, size, seed=flags.seed, device=flags.device)
+
+
+def _keep(records: list[dict[str, Any]], flags: argparse.Namespace) -> None:
+    print("\n" + shown(records[-1]) + "\n", flush=True)
+    if flags.out:
+        write_json(flags.out, {"given": {"size": flags.size, "seed": flags.seed}, "records": records})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=["testbed", "tofu", "mmlu"])
+    parser.add_argument("--corpora", type=Path, default=Path("corpora"), help="folder with gutenberg-books and tofu")
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alpha", type=float, default=0.01)
+    parser.add_argument("--dims", type=int, default=1)
+    parser.add_argument("--keys", type=int, default=10, help="noise keys")
+    parser.add_argument("--new", type=int, default=48, help="tokens of a greedy answer")
+    parser.add_argument("--forget", nargs="+", choices=list(tofu.FORGET), default=list(tofu.FORGET))
+    parser.add_argument("--encoder", type=Path, help="folder of another sentence encoder")
+    parser.add_argument("--work", type=Path, help="models of TOFU, kept there")
+    parser.add_argument("--make", help="make this model of TOFU and stop")
+    parser.add_argument("--names", choices=["with", "without", "both"], default="both")
+    parser.add_argument("--recognise-only", action="store_true", help="measure no forgetting")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", action="store_true", help="print the tables of --out, run nothing")
+    flags = parser.parse_args()
+    if flags.show:
+        for record in json.loads(flags.out.read_text())["records"]:
+            print(shown(record) + "\n")
+    elif flags.make:
+        found = _models(flags)
+        found.make_base() if flags.make == "base" else found.make(flags.make)
+    else:
+        {"testbed": on_testbed, "tofu": on_tofu, "mmlu": on_mmlu}[flags.experiment](flags)
+
+
+if __name__ == "__main__":
+    main()

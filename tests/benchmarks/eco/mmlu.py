@@ -1,0 +1,176 @@
+"""MMLU's economics, law and physics against their siblings, as in the paper (arXiv:2406.07933).
+
+Recognition: a classifier is trained on few questions of the forget subjects (the six of dev, or half of test beside)
+and on those of all other subjects. Recall is that on the forget subjects' other test questions; false positives are
+those among the sibling's and the other subjects' test questions that neither trained nor calibrated. Departures:
+professional_law and the auxiliary training questions are not at hand, so that international_law stands for law and
+other subjects' test questions for the latter.
+
+Forgetting: a model that is tuned on questions with their letters until it knows them by heart, and gold, tuned without
+the forget subjects; the target is chance. What is shown is that the path works, not what a model that understands
+economics would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit.lm.load import load
+from audit.matching.encode import Encoder
+from audit.progress import silent
+from audit.runs.schema import EstimateRecord
+from audit.stats.estimate import Estimate
+from audit.stats.proportion import clopper_pearson
+from audit.testbed.tiny_lm import make_batches
+from tests.benchmarks.eco.study import fitted, searched
+from tests.benchmarks.unlearning.books import Books
+from tests.benchmarks.unlearning.models import make_model, read_tokenizer, say
+from unlearn.eco.calibration import one_sided
+from unlearn.eco.evaluate.choices import measure_choices
+from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, scores_of
+from unlearn.eco.formats import PromptFormat
+from unlearn.eco.prompts import training_prompts
+from unlearn.eco.rows import ChoiceRow, read_choices
+from unlearn.eco.systems import Bare, System
+
+FORM = PromptFormat("text")
+PASSES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is to be forgotten, and what is near it and has to stay."""
+
+    name: str
+    forget: tuple[str, ...]
+    sibling: tuple[str, ...]
+
+
+PAIRS = (
+    Pair("economics", ("high_school_macroeconomics", "high_school_microeconomics"), ("econometrics",)),
+    Pair("law", ("international_law",), ("jurisprudence",)),
+    Pair(
+        "physics",
+        ("high_school_physics", "college_physics", "conceptual_physics"),
+        ("high_school_mathematics", "college_mathematics", "abstract_algebra", "elementary_mathematics"),
+    ),
+)
+
+
+def subjects(corpora: Path) -> list[str]:
+    found = sorted(path.name.removesuffix("_test.csv") for path in (corpora / "mmlu-subset" / "test").glob("*.csv"))
+    return found
+
+
+def questions(corpora: Path, subject: str, part: str = "test") -> list[ChoiceRow]:
+    found = read_choices(corpora / "mmlu-subset" / part / f"{subject}_{part}.csv")
+    known: dict[str, ChoiceRow] = {}
+    for row in found:
+        name = f"{subject}/{part}/{row.id}"
+        known.setdefault(row.asked, replace(row, id=name, cluster=name))
+    return list(known.values())
+
+
+def recognise(corpora: Path, encoder: Encoder, *, alpha: float, seed: int) -> list[dict[str, Any]]:
+    """Recall and false positives of each pair, trained on dev alone or on half of test too."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for pair in PAIRS:
+        others = [name for name in subjects(corpora) if name not in (*pair.forget, *pair.sibling)]
+        positive = [row for name in pair.forget for row in questions(corpora, name)]
+        order = rng.permutation(len(positive))
+        half = [positive[place].asked for place in order[: len(order) // 2]]
+        tested = [positive[place].asked for place in order[len(order) // 2 :]]
+        dev = [row.asked for name in pair.forget for row in questions(corpora, name, "dev")]
+        negative = [row.asked for name in others for row in questions(corpora, name)]
+        dealt = rng.permutation(len(negative))
+        parts = [[negative[place] for place in third] for third in np.array_split(dealt, 3)]
+        sibling_dev = [row.asked for name in pair.sibling for row in questions(corpora, name, "dev")]
+        sibling = [row.asked for name in pair.sibling for row in questions(corpora, name)]
+        for trained, own in (("dev", dev), ("dev and half of test", dev + half)):
+            made = training_prompts(own, [*parts[0], *sibling_dev], {}, seed=seed, n_each=1, most_reworded=200)
+            scorer = embedding_teacher(encoder, FitPlan("x"))(made.texts, made.forget)
+            threshold = one_sided(scores_of(scorer, None, parts[1], "", silent), alpha=alpha)
+
+            def rate(texts: Sequence[str], scorer: Any = scorer, value: float = threshold.value) -> dict[str, Any]:
+                flagged = scores_of(scorer, None, texts, "", silent) > value
+                return _told(clopper_pearson(int(flagged.sum()), len(flagged)))
+
+            records.append(
+                {
+                    "pair": pair.name,
+                    "trained on": f"{len(own)} of {trained}",
+                    "recall": rate(tested),
+                    "sibling": rate(sibling),
+                    "others": rate(parts[2]),
+                }
+            )
+            say(f"{pair.name}, {trained}: {records[-1]}")
+    return records
+
+
+class MmluModels(Books):
+    """Models tuned on questions with their letters: "full" on all subjects, the others without a pair's."""
+
+    name = "eco-mmlu"
+    models = ("full", *(f"without-{pair.name}" for pair in PAIRS))
+
+    def make(self, name: str) -> None:
+        tokenizer = read_tokenizer(self.model("base"))
+        left_out = {one for pair in PAIRS if name == f"without-{pair.name}" for one in pair.forget}
+        own = [row for one in subjects(self.corpora) if one not in left_out for row in self.fitting(one)]
+        everything = [row for one in subjects(self.corpora) for row in self.fitting(one)]
+        texts = [f"{row.asked} {row.letters[row.right]}" for row in own]
+        whole, rest = divmod(len(everything) * PASSES, len(texts))
+        order = np.random.default_rng([self.seed, 301]).permutation(len(texts))
+        texts = texts * whole + [texts[place] for place in order[:rest]]
+        make_model(
+            self.model(name), make_batches([], texts, tokenizer, self.size.rows, seed=self.seed), self.size.rows,
+            start=self.model("base"), size=self.size.model, tokenizer=tokenizer, seed=self.seed, device=self.device,
+        )  # fmt: skip
+
+    def fitting(self, subject: str) -> list[ChoiceRow]:
+        """Questions that the context holds."""
+        rows = questions(self.corpora, subject)
+        ids = self.tokens.tokenizer([row.asked for row in rows])["input_ids"]
+        return [row for row, one in zip(rows, ids, strict=True) if len(one) + 4 < self.size.model.n_context]
+
+
+def forget(found: MmluModels, encoder: Encoder, *, alpha: float, seed: int) -> list[dict[str, Any]]:
+    """Accuracy before, with the guard, and of gold."""
+    lm = load(found.subject("full"))
+    records = []
+    for pair in PAIRS:
+        own = [row for name in pair.forget for row in found.fitting(name)]
+        other = [row for name in subjects(found.corpora) if name not in pair.forget for row in found.fitting(name)]
+        plan = FitPlan(pair.name, alpha=alpha, metrics=("accuracy",), seed=seed)
+        made = fitted(lm, Texts(own, other), plan, FORM, encoder, say)
+        gold = Bare(load(found.subject(f"without-{pair.name}")), FORM)
+        systems: dict[str, System] = {"bare": Bare(lm, FORM), "guard": made.guard, "gold": gold}
+        siblings = {row.id for name in pair.sibling for row in found.fitting(name)}
+        parts = {
+            "forget": made.dealt.audit,
+            "sibling": [row for row in made.dealt.test if row.id in siblings],
+            "others": [row for row in made.dealt.test if row.id not in siblings],
+        }
+        record: dict[str, Any] = {"pair": pair.name, "search": searched(made)}
+        for name, system in systems.items():
+            record[name] = {
+                part: _told(measure_choices(system, list(rows), part).estimate(rng=seed))  # type: ignore[arg-type]
+                for part, rows in parts.items()
+            }
+        record["flagged"] = {
+            part: float(made.guard.flagged([row.asked for row in rows]).mean()) for part, rows in parts.items()
+        }
+        say(f"{pair.name}: strength {made.guard.settings.corruption.strength}, {record['guard']}")
+        records.append(record)
+    return records
+
+
+def _told(estimate: Estimate) -> dict[str, Any]:
+    return EstimateRecord.of(estimate).model_dump()

@@ -1,0 +1,86 @@
+"""TOFU's forget01, 05 and 10 (arXiv:2401.06121): full is tuned on all rows, gold of each on the retained ones alone.
+
+The base is that of `tests.benchmarks.unlearning`: novels only. Target of the strength: answers about the 20 authors of
+holdout10, whom no model met. Names, where they are used, are those words in capitals that stand together five times or
+more in questions and answers about forgotten authors and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from audit.testbed.tiny_lm import make_batches
+from tests.benchmarks.unlearning.books import Books
+from tests.benchmarks.unlearning.models import make_model, read_tokenizer
+from unlearn.eco.evaluate.qa import Part
+from unlearn.eco.fit import Texts
+from unlearn.eco.formats import PromptFormat
+from unlearn.eco.rows import QaRow, read_qa
+
+ROWS = 20  # of an author
+FORGET = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+FORM = PromptFormat("text", prefix="Question: ", suffix="\nAnswer:")
+
+
+def rows(corpora: Path, name: str, *, of_authors: bool = True) -> list[QaRow]:
+    """A file of TOFU."""
+    found = read_qa(corpora / "tofu" / f"{name}.json", cluster_size=ROWS if of_authors else None)
+    return [replace(row, id=f"{name}/{row.id}") for row in found]
+
+
+class TofuModels(Books):
+    """Models tuned on TOFU; all take as many steps."""
+
+    name = "eco-tofu"
+    models = ("full", *FORGET.values())
+
+    def make(self, name: str) -> None:
+        tokenizer = read_tokenizer(self.model("base"))
+        own, everything = rows(self.corpora, name), rows(self.corpora, "full")
+        n_seen = len(everything) * self.size.row_passes
+        texts = [f"{FORM.prefix}{row.prompt}{FORM.suffix} {row.answer}" for row in own]
+        whole, rest = divmod(n_seen, len(texts))
+        order = np.random.default_rng([self.seed, 201]).permutation(len(texts))
+        texts = texts * whole + [texts[place] for place in order[:rest]]
+        make_model(
+            self.model(name), make_batches([], texts, tokenizer, self.size.rows, seed=self.seed), self.size.rows,
+            start=self.model("base"), size=self.size.model, tokenizer=tokenizer, seed=self.seed, device=self.device,
+        )  # fmt: skip
+
+
+def texts_of(corpora: Path, forget: str, *, with_names: bool) -> Texts:
+    own = rows(corpora, f"{forget}_perturbed")
+    retain = rows(corpora, FORGET[forget])
+    never = rows(corpora, "holdout10")
+    names = names_of(own, retain) if with_names else ()
+    return Texts(own, retain, never, names=names)
+
+
+def names_of(own: Sequence[QaRow], retain: Sequence[QaRow]) -> tuple[str, ...]:
+    """As the head of this file says."""
+    found = Counter(
+        name for row in own for name in set(re.findall(r"[A-Z][\w-]+(?: [A-Z][\w-]+)+", f"{row.prompt} {row.answer}"))
+    )
+    other = "\n".join(f"{row.prompt} {row.answer}" for row in retain)
+    return tuple(name for name, n in found.most_common() if n >= 5 and name not in other)
+
+
+def parts_of(corpora: Path, forget: Sequence[QaRow]) -> dict[Part, list[QaRow]]:
+    """TOFU's four parts; retain_perturbed are authors that every model learnt."""
+    return {
+        "forget": list(forget),
+        "retain": rows(corpora, "retain_perturbed"),
+        "real authors": rows(corpora, "real_authors_perturbed", of_authors=False),
+        "world facts": rows(corpora, "world_facts_perturbed", of_authors=False),
+    }
+
+
+def general(corpora: Path) -> list[str]:
+    """Questions of other sources."""
+    return [row.prompt for name in ("real_authors", "world_facts") for row in rows(corpora, name, of_authors=False)]

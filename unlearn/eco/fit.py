@@ -1,0 +1,464 @@
+"""Fit a guard: classifier, threshold, strength, in this order, each on rows of its own (`unlearn.eco.deal`).
+
+    1. classifier   on all forget prompts and the training prompts that may pass, reworded and with slips
+    2. threshold    on calibration prompts that may pass, and, if misses are to be bounded, rewordings of tuning rows
+    3. target       of each metric, from what was never learnt
+    4. strength     by zeroth-order search on the tuning rows
+
+Nothing here looks at the audit rows, at the test prompts, or at a model that was trained without the forget set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from audit.errors import InputError
+from audit.lm.load import LanguageModel
+from audit.matching.encode import Encoder
+from audit.progress import Progress, silent
+from audit.runs.schema import EstimateRecord
+from audit.stats.checks import Floats, choice
+from audit.stats.estimate import Estimate
+from audit.text.safe import quoted
+
+from .calibration import ACTIONS, Action, Threshold, TwoSided, one_sided, one_sided_by_group, require_unseen, two_sided
+from .classifier import fit as fit_classifier
+from .corruptions import FUNCTIONS, Corruption
+from .deal import Dealt, ForgetRows, Shares, deal
+from .formats import PromptFormat
+from .guard import EcoGuard, GuardSettings, Selection
+from .guard_files import GuardRecord, fingerprint_of
+from .judge import EmbeddingScorer, Judge, Scorer, score_texts
+from .objective import (
+    GuardMeasure,
+    MetricName,
+    Rows,
+    before_learning,
+    check_metrics,
+    guessing,
+    never_learnt,
+    row_values,
+)
+from .prompts import training_prompts
+from .rows import QaRow
+from .search import SearchSettings, search
+from .search_ledger import Measurement, Metric
+from .search_result import SearchResult
+from .selection import NameMatcher
+from .surrogates import Surrogate
+from .systems import Bare
+
+Calibration: TypeAlias = Threshold | TwoSided | Mapping[Any, Threshold]
+Teach: TypeAlias = Callable[[Sequence[str], Sequence[bool]], Scorer]
+SCORE_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a guard is fitted on.
+
+    Attributes:
+        forget: Rows about what is to be forgotten.
+        retain: Rows whose prompts may pass.
+        never: Rows in the same template about entities that the model never met, for the target; may be empty.
+        names: Names of the forget set; may be empty.
+        others: Names to put in their place in training prompts (hard negatives); may be empty.
+        groups: Row id of a retain row -> its language or source, for a promise to each group; may be empty.
+    """
+
+    forget: ForgetRows
+    retain: ForgetRows
+    never: ForgetRows = ()
+    names: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How a guard is fitted.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    target: str
+    """What is to be forgotten, in words."""
+    alpha: float = 0.01
+    """Highest promised rate of prompts that may pass and are flagged, in (0, 1)."""
+    alpha_forget: float | None = None
+    """Highest promised rate of misses, from rewordings of the tuning rows; None bounds false positives alone."""
+    on_both: Action = "corrupt"
+    """With ``alpha_forget``: what is done where neither bound decides and both labels are plausible."""
+    on_none: Action = "corrupt"
+    """Likewise where neither label is."""
+    function: str = "rand_noise_first_n"
+    dims: int | None = 1
+    strength: float | None = None
+    """Given, nothing is searched."""
+    selection: Selection = "all"
+    ratio: float = 0.9
+    """Likeness from which a name counts as found."""
+    metrics: tuple[MetricName, ...] = ("probability",)
+    targets: tuple[float, ...] = ()
+    """Of each metric; empty takes them from what was never learnt."""
+    max_new_tokens: int = 64
+    """Of greedy answers, for the metric rouge."""
+    search: SearchSettings = field(default_factory=SearchSettings)
+    inverse_penalty: float = 10.0
+    """scikit-learn's C of the default classifier."""
+    n_each: int = 2
+    """Rewordings, slips and composites of each training prompt."""
+    most_reworded: int | None = 400
+    """Of the retain prompts at most so many are reworded, which is enough to teach that wording says nothing."""
+    shares: Shares = field(default_factory=Shares)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("alpha_forget", self.alpha_forget)):
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name} is {value}; expected a number between 0 and 1.")
+        choice(self.on_both, "on_both", ACTIONS)
+        choice(self.on_none, "on_none", ACTIONS)
+        if self.targets and len(self.targets) != len(self.metrics):
+            raise InputError(
+                f"there are {len(self.targets)} targets for {len(self.metrics)} metrics; expected as many."
+            )
+        Corruption(self.function, self.strength or (1.0 if self.needs_strength else None), self.dims)
+        if self.strength is not None and not self.needs_strength:
+            raise InputError(f"corruption {self.function} uses no strength; leave it out.")
+
+    @property
+    def needs_strength(self) -> bool:
+        return self.function not in FUNCTIONS or FUNCTIONS[self.function].needs_strength
+
+
+class NotEnoughError(InputError):
+    """The calibration prompts cannot hold the promise that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A guard with the evidence of its making.
+
+    Attributes:
+        guard: Ready for use.
+        record: What `guard_files.save_guard` keeps of it.
+        dealt: Who saw which rows.
+        calibration: The threshold, or those of each group.
+        found: The search; None where no strength was searched.
+        held_out: Scores of test prompts that may pass, and of reworded audit rows, which nothing was fitted on.
+        warnings: What a reader has to know.
+    """
+
+    guard: EcoGuard
+    record: GuardRecord
+    dealt: Dealt
+    calibration: Calibration
+    found: SearchResult | None
+    held_out: Mapping[Literal["retain", "forget"], Floats]
+    warnings: tuple[str, ...]
+
+
+def fit(
+    lm: LanguageModel,
+    texts: Texts,
+    plan: FitPlan,
+    *,
+    form: PromptFormat,
+    teach: Teach,
+    base: LanguageModel | None = None,
+    key: bytes | None = None,
+    done: Iterable[Measurement] = (),
+    on_measured: Callable[[Measurement], None] | None = None,
+    progress: Progress = silent,
+) -> Fitted:
+    """Fit a guard for a model.
+
+    Args:
+        lm: The model that it will stand before.
+        texts: Rows and names.
+        plan: How.
+        form: How a prompt becomes the model's input.
+        teach: Training prompts and their labels -> a classifier; see `embedding_teacher`.
+        base: The model before it was taught, for the target where there are no never-learnt rows.
+        key: As `judge.Judge`.
+        done: As `search.search`; with ``on_measured`` a killed fit goes on.
+        on_measured: As `search.search`.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        NotEnoughError: The calibration prompts are too few for alpha; says how many are needed.
+        InputError: Rows, metrics and targets do not fit, or a prompt does not fit the model.
+    """
+    dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
+    targets_known = bool(plan.targets) or plan.strength is not None or not plan.needs_strength
+    if not targets_known:
+        check_metrics(plan.metrics, dealt.tuning)
+        _check_target(plan, texts, base)
+    matcher = NameMatcher(texts.names, ratio=plan.ratio) if texts.names else None
+
+    progress("classifier", 0, 1)
+    scorer = teach(*_training(texts, dealt, plan))
+    progress("classifier", 1, 1)
+    calibration, warnings = _calibrate(scorer, matcher, texts, dealt, plan, progress)
+    judge = Judge(scorer, threshold_of(calibration), matcher=matcher, key=key)
+
+    settings = GuardSettings(
+        plan.target,
+        Corruption(plan.function, plan.strength or (plan.search.lower if plan.needs_strength else None), plan.dims),
+        plan.selection,
+        form,
+    )
+    guard = EcoGuard(lm, judge, settings)
+    found = None
+    if plan.needs_strength and plan.strength is None:
+        found = _search(guard, lm, texts, dealt, plan, base, done, on_measured, progress)
+        if found.strength is None:
+            raise InputError(
+                f"nothing is to be forgotten: {'; '.join(found.warnings) or 'the model is at its targets already'}. "
+                "Check that this is the model that learnt, and that the forget rows are what it learnt."
+            )
+        guard = guard.with_corruption(dataclasses.replace(settings.corruption, strength=found.strength))
+        warnings += found.warnings + found.fallbacks
+    held_out = {
+        "retain": scores_of(scorer, matcher, [row.asked for row in dealt.test], "test prompts", progress),
+        "forget": scores_of(scorer, matcher, reworded(dealt.audit), "reworded audit rows", progress),
+    }
+    record = GuardRecord(
+        guard.settings,
+        judge.threshold,
+        texts.names,
+        plan.ratio,
+        lm.subject.model,
+        fingerprint_of(lm),
+        {
+            "threshold": calibration_record(calibration),
+            "search": None if found is None else _brief(found),
+            "seen": seen_record(dealt),
+        },
+    )
+    return Fitted(guard, record, dealt, calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
+
+
+def embedding_teacher(encoder: Encoder, plan: FitPlan) -> Teach:
+    """The default classifier: sentence embeddings and logistic regression."""
+
+    def teach(texts: Sequence[str], forget: Sequence[bool]) -> Scorer:
+        return EmbeddingScorer(fit_classifier(encoder, texts, forget, inverse_penalty=plan.inverse_penalty), encoder)
+
+    return teach
+
+
+def reworded(rows: Iterable[Any]) -> list[str]:
+    """The rewordings that rows bring along; none was trained on."""
+    return [row.paraphrased_prompt for row in rows if isinstance(row, QaRow) and row.paraphrased_prompt]
+
+
+def threshold_of(calibration: Calibration) -> float:
+    """One number that keeps the promises: a text is flagged where its score is strictly above it.
+
+    Of several groups the highest threshold keeps every group's promise. Of two sides, a set holds "retain" where
+    s <= a and "forget" where s >= b, so that each policy is one threshold, see `TwoSided.flags`.
+    """
+    if isinstance(calibration, Threshold):
+        return calibration.value
+    if isinstance(calibration, TwoSided):
+        a = calibration.retain.value
+        b = math.nextafter(-calibration.forget.value, -math.inf)  # s >= b as s > the number before it
+        both, none = calibration.on_both == "corrupt", calibration.on_none == "corrupt"
+        if both and none:
+            return min(a, b)
+        if both:
+            return b
+        return a if none else max(a, b)
+    return max(one.value for one in calibration.values())
+
+
+def calibration_record(calibration: Calibration) -> dict[str, Any]:
+    """Plain JSON: each threshold with what it promises."""
+    if isinstance(calibration, Threshold):
+        return {"kind": "one-sided", "retain": _threshold_record(calibration)}
+    if isinstance(calibration, TwoSided):
+        return {
+            "kind": "two-sided",
+            "retain": _threshold_record(calibration.retain),
+            "forget": _threshold_record(calibration.forget),
+            "on_both": calibration.on_both,
+            "on_none": calibration.on_none,
+            "bounds_misses": calibration.bounds_misses,
+            "bounds_false_positives": calibration.bounds_false_positives,
+        }
+    return {"kind": "by group", "groups": {str(name): _threshold_record(one) for name, one in calibration.items()}}
+
+
+def _threshold_record(one: Threshold) -> dict[str, Any]:
+    record = dataclasses.asdict(one)
+    return record | {
+        "value": "infinity" if math.isinf(one.value) else one.value,
+        "rate": EstimateRecord.of(one.rate).model_dump(),
+    }
+
+
+def seen_record(dealt: Dealt) -> dict[str, list[str]]:
+    """What was fitted on, as `prompt_mark` of each prompt: for an evaluation that leaves it out."""
+    parts = ("tuning", "training", "calibration")
+    return {name: sorted({prompt_mark(row.asked) for row in getattr(dealt, name)}) for name in parts}
+
+
+def prompt_mark(text: str) -> str:
+    """16 hexadecimal digits of the SHA-256 of a prompt, case and white space aside."""
+    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()[:16]
+
+
+def _brief(found: SearchResult) -> dict[str, Any]:
+    record = found.to_record()
+    return {key: record[key] for key in ("outcome", "strength", "metrics", "n_evaluations", "passes", "warnings")}
+
+
+def _training(texts: Texts, dealt: Dealt, plan: FitPlan) -> tuple[list[str], list[bool]]:
+    others = {name: list(texts.others) for name in texts.names} if texts.others else {}
+    made = training_prompts(
+        [row.asked for row in texts.forget],
+        [row.asked for row in dealt.training],
+        others,
+        seed=plan.seed,
+        n_each=plan.n_each,
+        most_reworded=plan.most_reworded,
+    )
+    return made.texts, made.forget
+
+
+def scores_of(
+    scorer: Scorer, matcher: NameMatcher | None, prompts: Sequence[str], stage: str, progress: Progress
+) -> Floats:
+    """As `score_texts`, in batches; what cannot be read counts as 2, the highest score."""
+    found: list[Floats] = []
+    for start in range(0, len(prompts), SCORE_BATCH):
+        progress(stage, start, len(prompts))
+        found.append(score_texts(scorer, matcher, prompts[start : start + SCORE_BATCH]))
+    progress(stage, len(prompts), len(prompts))
+    return np.minimum(np.concatenate(found), 2.0) if found else np.zeros(0)
+
+
+def _calibrate(
+    scorer: Scorer, matcher: NameMatcher | None, texts: Texts, dealt: Dealt, plan: FitPlan, progress: Progress
+) -> tuple[Calibration, tuple[str, ...]]:
+    prompts = [row.asked for row in dealt.calibration]
+    require_unseen(prompts, [row.asked for row in (*texts.forget, *dealt.training)])
+    scores = scores_of(scorer, matcher, prompts, "calibration prompts", progress)
+    calibration: Calibration
+    if plan.alpha_forget is not None:
+        if texts.groups:
+            raise InputError("bounds on misses by group are not offered; give alpha_forget or groups, not both.")
+        misses = reworded(dealt.tuning)
+        if not misses:
+            raise InputError(
+                "a bound on misses needs rewordings of the forget rows that the classifier was not trained on: give "
+                'the rows a field "paraphrased_question", or leave alpha_forget out.'
+            )
+        require_unseen(misses, [row.asked for row in texts.forget])
+        forget = scores_of(scorer, matcher, misses, "rewordings", progress)
+        calibration = two_sided(
+            scores,
+            forget,
+            alpha_retain=plan.alpha,
+            alpha_forget=plan.alpha_forget,
+            on_both=plan.on_both,
+            on_none=plan.on_none,
+        )
+        warnings = list(calibration.warnings)
+        if not calibration.bounds_misses:
+            warnings.append("prompts whose set holds both labels pass, so that the bound on misses is not kept")
+        if not calibration.bounds_false_positives:
+            warnings.append(
+                "prompts whose set holds both labels are corrupted, so that false positives are not bounded"
+            )
+    elif texts.groups:
+        labels = [texts.groups.get(row.id) for row in dealt.calibration]
+        missing = next((row for row, label in zip(dealt.calibration, labels, strict=True) if label is None), None)
+        if missing is not None:
+            raise InputError(f"retain row {quoted(missing.id)} has no group, and others have one. Give every row one.")
+        calibration = one_sided_by_group(scores, labels, alpha=plan.alpha)
+        warnings = [one.warning for one in calibration.values() if one.warning is not None]
+    else:
+        calibration = one_sided(scores, alpha=plan.alpha)
+        warnings = [calibration.warning] if calibration.warning else []
+    if not math.isfinite(threshold_of(calibration)):
+        raise NotEnoughError(
+            f"{'; '.join(warnings).rstrip('.')}. Give more retain prompts, or a larger alpha: a guard that flags "
+            "nothing, or everything, is none."
+        )
+    return calibration, tuple(warnings)
+
+
+def _check_target(plan: FitPlan, texts: Texts, base: LanguageModel | None) -> None:
+    if plan.metrics != ("accuracy",) and not texts.never and base is None:
+        raise InputError(
+            "there is no target for the strength: give rows about entities that the model never met (never), the base "
+            "model before it was taught, or the targets themselves."
+        )
+
+
+def _search(
+    guard: EcoGuard,
+    lm: LanguageModel,
+    texts: Texts,
+    dealt: Dealt,
+    plan: FitPlan,
+    base: LanguageModel | None,
+    done: Iterable[Measurement],
+    on_measured: Callable[[Measurement], None] | None,
+    progress: Progress,
+) -> SearchResult:
+    rows: Rows = dealt.tuning
+    n_new = plan.max_new_tokens
+    progress("targets", 0, 1)
+    metrics = [
+        Metric(name, _target(name, place, guard.form, lm, texts, rows, plan, base))
+        for place, name in enumerate(plan.metrics)
+    ]
+    progress("targets", 1, 1)
+    bare = [float(row_values(Bare(lm, guard.form), rows, name, max_new_tokens=n_new).mean()) for name in plan.metrics]
+    settings = plan.search
+    total = (settings.scan_points + settings.local_points) * settings.n_seeds + 4 * settings.n_fresh
+    n_measured = 0
+
+    def measured(one: Measurement) -> None:
+        nonlocal n_measured
+        n_measured += 1
+        progress("strength", min(n_measured, total), total)
+        if on_measured is not None:
+            on_measured(one)
+
+    measure = GuardMeasure(guard, rows, plan.metrics, max_new_tokens=n_new)
+    return search(measure, metrics, bare, settings, done=done, on_measured=measured)
+
+
+def _target(
+    name: MetricName,
+    place: int,
+    form: PromptFormat,
+    lm: LanguageModel,
+    texts: Texts,
+    rows: Rows,
+    plan: FitPlan,
+    base: LanguageModel | None,
+) -> Surrogate:
+    if plan.targets:
+        value = plan.targets[place]
+        return Surrogate(Estimate(value, value, value, 0.95, 1, "given by the user"), "given")
+    if name == "accuracy":
+        return guessing(rows)
+    if texts.never:
+        never: Rows = tuple(texts.never)
+        return never_learnt(lm, form, never, name, max_new_tokens=plan.max_new_tokens, seed=plan.seed)
+    assert base is not None
+    return before_learning(base, form, rows, name, max_new_tokens=plan.max_new_tokens, seed=plan.seed)

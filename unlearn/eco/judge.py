@@ -1,0 +1,190 @@
+"""Which messages are about what must be forgotten: the classifier's score, the names, the threshold, the noise key.
+
+    score(text) = p_f(text) + 1 where the text holds a name of the forget set
+
+The second term is ours and there only where names are given: mean-pooled vectors tell kinds of questions well and
+people badly who share a part of their names. A conformal threshold asks nothing of a score but that it is computed
+alike for calibration and for use, so its promise holds for the sum as well; where retain prompts hold such names too,
+the threshold rises above 1 by itself and the names are worth nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.errors import InputError
+from audit.matching.encode import Encoder
+
+from .classifier import PromptClassifier, PromptScores
+from .classifier import score as embedding_scores
+from .selection import NameMatcher
+from .turns import Verdict, replayed
+
+KEY_VARIABLE: Final = "PALIMPSEST_ECO_KEY"
+_KEY_BYTES: Final = 16
+_REMEMBERED: Final = 65_536  # texts
+
+
+class Scorer(Protocol):
+    """A prompt classifier of any kind, ready to be asked."""
+
+    def scores(self, texts: Sequence[str]) -> PromptScores: ...
+
+
+class EmbeddingScorer:
+    """The default classifier with its encoder.
+
+    Raises:
+        InputError: The encoder is another than the classifier's, at the first use.
+    """
+
+    def __init__(self, classifier: PromptClassifier, encoder: Encoder) -> None:
+        self.classifier, self.encoder = classifier, encoder
+
+    def scores(self, texts: Sequence[str]) -> PromptScores:
+        return embedding_scores(self.classifier, self.encoder, texts)
+
+
+def score_texts(scorer: Scorer, matcher: NameMatcher | None, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Scores of texts, shape (n,), 0 to 2; +inf where a text holds a part that the classifier cannot read.
+
+    Calibrate on exactly these.
+    """
+    found = scorer.scores(texts)
+    values = found.p_forget.astype(np.float64)
+    if matcher is not None:
+        values = values + [float(bool(matcher.find(text))) for text in texts]
+    values[found.unseen] = np.inf
+    return values
+
+
+class Judge:
+    """Scores with a threshold; scores of texts that were met before are remembered.
+
+    Args:
+        scorer: The classifier.
+        threshold: A message is flagged above it, strictly; +inf flags only what cannot be read.
+        matcher: Names of the forget set, or None.
+        key: Secret of the noise, 16 bytes or more; None takes `noise_key`.
+        remember: How many texts' scores are kept; 0 keeps none.
+
+    Raises:
+        InputError: The threshold is no number, or the key is too short.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        threshold: float,
+        *,
+        matcher: NameMatcher | None = None,
+        key: bytes | None = None,
+        remember: int = _REMEMBERED,
+    ) -> None:
+        if np.isnan(threshold):
+            raise InputError("the threshold is not a number; expected one, or infinity.")
+        self.scorer, self.threshold, self.matcher = scorer, float(threshold), matcher
+        self._key = noise_key() if key is None else key
+        if len(self._key) < _KEY_BYTES:
+            raise InputError(f"the noise key has {len(self._key)} bytes; expected {_KEY_BYTES} or more.")
+        self._remember = remember
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """As `score_texts`; what cannot be read is +inf."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        found: dict[str, float] = {}
+        if fresh:
+            found = dict(zip(fresh, score_texts(self.scorer, self.matcher, fresh).tolist(), strict=True))
+        values = np.array([found[text] if text in found else self._known[text] for text in texts], dtype=np.float64)
+        for text in texts:
+            if text in self._known:
+                self._known.move_to_end(text)
+        self._known.update(found)
+        while len(self._known) > self._remember:
+            self._known.popitem(last=False)
+        return values
+
+    def conversations(
+        self, conversations: Sequence[Sequence[str]], roles: Sequence[Sequence[str]] | None = None
+    ) -> list[Verdict]:
+        """The verdict on each conversation, a list of its messages' texts; all texts are scored in one batch.
+
+        A message that cannot be read is flagged, also where the threshold is infinite. Where roles are given, the
+        users' messages are read as a conversation of their own as well, so that a question that goes on after an
+        answer is read as one; a message is flagged where either reading flags it.
+        """
+        users = [_users(texts, roles[place]) if roles else [] for place, texts in enumerate(conversations)]
+        alone = [[texts[place] for place in places] for texts, places in zip(conversations, users, strict=True)]
+        wanted = [text for texts in (*conversations, *alone) for text in (*texts, *_beginnings(texts))]
+        known = dict(zip(wanted, self.score(wanted), strict=True)) if wanted else {}
+
+        def score(texts: Sequence[str]) -> NDArray[np.float64]:
+            missing = [text for text in texts if text not in known]
+            if missing:
+                known.update(zip(missing, self.score(missing), strict=True))
+            return np.array([known[text] for text in texts])
+
+        # The largest number below infinity: what is unreadable (+inf) is above it, and nothing else is.
+        threshold = min(self.threshold, float(np.finfo(np.float64).max))
+        found = []
+        for texts, places, own in zip(conversations, users, alone, strict=True):
+            verdict = replayed(texts, score=score, threshold=threshold, secret=self._key)
+            if own:
+                verdict = _either(verdict, replayed(own, score=score, threshold=threshold, secret=self._key), places)
+            found.append(verdict)
+        return found
+
+
+def _users(texts: Sequence[str], roles: Sequence[str]) -> list[int]:
+    """Places of the users' messages; none where they are all messages, or a single one."""
+    places = [place for place, role in enumerate(roles) if role == "user"]
+    return places if 1 < len(places) < len(texts) else []
+
+
+def _either(whole: Verdict, users: Verdict, places: Sequence[int]) -> Verdict:
+    """A message of the whole is flagged where one of the two flags it; ``places`` are the users' messages in it."""
+    turns = list(whole.turns)
+    for place, turn in zip(places, users.turns, strict=True):
+        if turn.flagged:
+            turns[place] = turns[place]._replace(flagged=True)
+    stale = [
+        one
+        for one in (whole.stale_from, None if users.stale_from is None else places[users.stale_from])
+        if one is not None
+    ]
+    return Verdict(
+        tuple(turns), max(whole.newest, users.newest), max(whole.joined, users.joined), min(stale, default=None)
+    )
+
+
+def _beginnings(texts: Sequence[str]) -> list[str]:
+    """The joined texts of `turns.next_turn` as long as nothing is flagged."""
+    return [" ".join(texts[: end + 1]) for end in range(1, len(texts))]
+
+
+def noise_key() -> bytes:
+    """The key of ``PALIMPSEST_ECO_KEY``, or a random one for this process.
+
+    With a random key the same prompt gets other noise after a restart: answers to flagged prompts then differ from run
+    to run, and caches of one process are worth nothing to another.
+
+    Raises:
+        InputError: The variable is set and too short.
+    """
+    given = os.environ.get(KEY_VARIABLE)
+    if given is None:
+        return secrets.token_bytes(32)
+    if len(given.encode()) < _KEY_BYTES:
+        raise InputError(
+            f"{KEY_VARIABLE} has {len(given.encode())} bytes; expected {_KEY_BYTES} or more, such as the output of "
+            "`openssl rand -hex 32`."
+        )
+    return given.encode()

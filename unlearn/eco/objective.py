@@ -1,0 +1,115 @@
+"""What the search of the strength looks at: metrics of the guarded model on rows to tune on, every prompt corrupted.
+
+    probability   mean over rows of p = exp(mean of log p(token)) of the right answer, scored after its prompt
+    rouge         mean ROUGE-L recall of greedy answers
+    accuracy      share of multiple-choice questions whose right letter has the highest logit at the last token
+
+Corruption reaches the prompt alone, as in use; a strength that was fitted with the scored answer corrupted as well
+would not be the one that answers meet (spec of ECO, section 3).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.errors import InputError
+from audit.lm.load import LanguageModel
+from audit.text.safe import did_you_mean, quoted
+
+from .evaluate.choices import measure_choices
+from .evaluate.rouge import rouge_l_recall
+from .formats import PromptFormat
+from .guard import EcoGuard
+from .rows import ChoiceRow, QaRow
+from .surrogates import Surrogate, chance, where_not_learnt
+from .systems import Bare, System
+
+MetricName = Literal["probability", "rouge", "accuracy"]
+METRICS: Final = ("probability", "rouge", "accuracy")
+Rows = Sequence[QaRow | ChoiceRow]
+
+
+def check_metrics(metrics: Sequence[str], rows: Rows) -> None:
+    """Refuse metrics that are unknown or that the rows have nothing for.
+
+    Raises:
+        InputError: Says which, and what is needed.
+    """
+    if not metrics:
+        raise InputError(f"there is no metric; expected one or more of {', '.join(METRICS)}.")
+    choices = [isinstance(row, ChoiceRow) for row in rows]
+    for name in metrics:
+        if name not in METRICS:
+            raise InputError(f"metric {quoted(name)} is unknown.{did_you_mean(name, METRICS)}")
+        if (name == "accuracy") != all(choices):
+            kind = "multiple-choice questions" if name == "accuracy" else "questions with answers"
+            raise InputError(f"the metric {name} is of {kind}, and the forget rows are others.")
+    if not all(choices):
+        missing = next((row for row in rows if isinstance(row, QaRow) and not row.answer.strip()), None)
+        if missing is not None:
+            raise InputError(
+                f"row {quoted(missing.id)} has no answer, and {' and '.join(metrics)} need one. Give an answer, or "
+                "set the strength yourself."
+            )
+
+
+def row_values(system: System, rows: Rows, metric: MetricName, *, max_new_tokens: int) -> NDArray[np.float64]:
+    """A metric, row by row; shape (n,)."""
+    if metric == "accuracy":
+        return measure_choices(system, [row for row in rows if isinstance(row, ChoiceRow)], "rows").measured.values
+    told = [row for row in rows if isinstance(row, QaRow)]
+    if metric == "rouge":
+        said = system.answers([row.asked for row in told], max_new_tokens=max_new_tokens)
+        return np.array([rouge_l_recall(row.answer, text) or 0.0 for row, text in zip(told, said, strict=True)])
+    scores = system.log_probs([row.asked for row in told], [row.answer for row in told])
+    return np.array([float(np.exp(one.mean())) for one in scores])
+
+
+class GuardMeasure:
+    """`search_ledger.Measure` of a guard: metrics at a strength under noise seeds, all rows corrupted.
+
+    Args:
+        guard: Its corruption's strength is replaced.
+        rows: To tune on.
+        metrics: Names.
+        max_new_tokens: Of greedy answers.
+    """
+
+    def __init__(self, guard: EcoGuard, rows: Rows, metrics: Sequence[MetricName], *, max_new_tokens: int) -> None:
+        self._guard, self._rows, self._metrics, self._n_new = guard, rows, metrics, max_new_tokens
+
+    def __call__(self, strength: float, seeds: Sequence[int], /) -> NDArray[np.float64]:
+        corruption = dataclasses.replace(self._guard.settings.corruption, strength=strength)
+        guard = self._guard.with_corruption(corruption)
+        return np.array([self._of(guard.forcing(seed)) for seed in seeds])
+
+    def _of(self, system: System) -> list[float]:
+        return [
+            float(row_values(system, self._rows, name, max_new_tokens=self._n_new).mean()) for name in self._metrics
+        ]
+
+
+def never_learnt(
+    lm: LanguageModel, form: PromptFormat, rows: Rows, metric: MetricName, *, max_new_tokens: int, seed: int
+) -> Surrogate:
+    """Target from entities that the model never met, asked about in the same template."""
+    values = row_values(Bare(lm, form), rows, metric, max_new_tokens=max_new_tokens)
+    return where_not_learnt(values, clusters=[row.cluster for row in rows], source="entities never learnt", rng=seed)
+
+
+def before_learning(
+    base: LanguageModel, form: PromptFormat, rows: Rows, metric: MetricName, *, max_new_tokens: int, seed: int
+) -> Surrogate:
+    """Target from the base model, before it was taught, on the rows that are tuned on."""
+    values = row_values(Bare(base, form), rows, metric, max_new_tokens=max_new_tokens)
+    return where_not_learnt(values, clusters=[row.cluster for row in rows], source="base model", rng=seed)
+
+
+def guessing(rows: Rows) -> Surrogate:
+    """Target of accuracy: chance level."""
+    return chance([len(row.options) for row in rows if isinstance(row, ChoiceRow)])
