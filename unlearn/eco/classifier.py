@@ -103,8 +103,8 @@ def fit(
 ) -> PromptClassifier:
     """Fit on prompts and their labels; deterministic.
 
-    A prompt that may pass is trained on in all its windows. One that may not is trained on whole, as not each of its
-    parts need be about what is to be forgotten, and so it has to fit into the largest window.
+    A prompt that may pass is trained on in all its windows. One that may not is trained on in the largest ones alone,
+    mostly one that holds it whole, as not each of its smaller parts need be about what is to be forgotten.
 
     Args:
         encoder: Gives the vectors.
@@ -114,7 +114,7 @@ def fit(
         inverse_penalty: scikit-learn's C, above 0: a larger one follows the training prompts more closely.
 
     Raises:
-        InputError: Labels are missing or all alike; a prompt is empty or too long; a number is out of range; or the
+        InputError: Labels are missing or all alike; a prompt is empty; a number is out of range; or the
             fit does not converge.
     """
     if len(texts) != len(forget):
@@ -129,11 +129,6 @@ def fit(
         found = windows(text, encoder, [max(sizes)] if is_forget else sizes)
         if not found:
             raise InputError(f"training prompt {place} is empty. Leave it out.")
-        if is_forget and len(found) > 1:
-            raise InputError(
-                f"training prompt {place} ({quoted(text)}) is about what is to be forgotten and takes {len(found)} "
-                f"windows; expected one, of at most {max(sizes)} tokens and of what the encoder reads. Split it."
-            )
         parts += found
         labels += [bool(is_forget)] * len(found)
     n_forget = sum(labels)

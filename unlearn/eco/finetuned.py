@@ -167,8 +167,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train an encoder and a head on prompts; deterministic on one CPU with as many threads.
 
-    A prompt that may pass is trained on in all its windows. One that may not has to fit into one, as not each part of
-    it need be about what is to be forgotten.
+    A prompt that may pass is trained on in all its windows. One that may not is trained on in the largest ones alone,
+    mostly one that holds it whole, as not each of its smaller parts need be about what is to be forgotten.
 
     Args:
         encoder: Local folder of a transformers encoder; a head of two labels that it has is trained on.
@@ -252,13 +252,6 @@ def _items(head: Head, training: Labelled, sizes: Sequence[int]) -> list[_Item]:
     forget = [text if is_forget else "" for text, is_forget in zip(training.texts, training.forget, strict=True)]
     retain = ["" if is_forget else text for text, is_forget in zip(training.texts, training.forget, strict=True)]
     whole = head.windows(forget, [max(sizes)])
-    n_windows = np.bincount([window.owner for window in whole], minlength=len(forget))
-    if n_windows.max() > 1:
-        place = int(n_windows.argmax())
-        raise InputError(
-            f"training prompt {place} ({quoted(forget[place])}) is about what is to be forgotten and takes "
-            f"{n_windows[place]} windows; expected one, of at most {head.window} tokens. Split it."
-        )
     found = [(window, _FORGET) for window in whole] + [(window, 1 - _FORGET) for window in head.windows(retain, sizes)]
     return [_Item(window.ids, label) for window, label in sorted(found, key=lambda one: one[0].owner)]
 

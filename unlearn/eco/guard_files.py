@@ -131,19 +131,32 @@ def load_guard(
         As `read_guard`.
     """
     record = read_guard(folder)
-    now = fingerprint_of(lm)
-    other = [part for part in now if now[part] != record.fingerprint.get(part)]
-    if other:
-        raise ModelError(
-            f"the guard in {folder} was fitted for {quoted(record.model, limit=200)}, and "
-            f"{quoted(lm.subject.model, limit=200)} has other {' and '.join(other)} (SHA-256 "
-            f"{now[other[0]][:12]} for {str(record.fingerprint.get(other[0]))[:12]}). Load that model, or fit a guard "
-            "for this one."
-        )
+    require_model(record, fingerprint_of(lm), name=lm.subject.model, folder=folder)
     where = str(lm.device) if lm.device.type == "cuda" else lm.device.type
     scorer = load_scorer(Path(folder) / CLASSIFIER, encoder=encoder, device=where)
     judge = Judge(scorer, record.threshold, matcher=record.matcher(), key=key)
     return EcoGuard(lm, judge, record.settings)
+
+
+def require_model(record: GuardRecord, found: Mapping[str, str], *, name: str, folder: str | Path) -> None:
+    """Refuse another model than the guard's.
+
+    Args:
+        record: Of the guard.
+        found: SHA-256 of the model's weights, config and tokenizer.
+        name: What the model is called.
+        folder: Of the guard.
+
+    Raises:
+        ModelError: Both are named, with what differs.
+    """
+    other = [part for part in ("weights", "config", "tokenizer") if found[part] != record.fingerprint.get(part)]
+    if other:
+        raise ModelError(
+            f"the guard in {folder} was fitted for {quoted(record.model, limit=200)}, and "
+            f"{quoted(name, limit=200)} has other {' and '.join(other)} (SHA-256 {found[other[0]][:12]} for "
+            f"{str(record.fingerprint.get(other[0]))[:12]}). Load that model, or fit a guard for this one."
+        )
 
 
 def load_scorer(folder: str | Path, *, encoder: Encoder | None = None, device: str = "auto") -> Scorer:

@@ -124,13 +124,14 @@ def read_qa(path: str | Path, *, cluster_size: int | None = None) -> list[QaRow]
 
 def read_choices(path: str | Path) -> list[ChoiceRow]:
     """Multiple-choice questions of a file: fields "question", "options" (or "choices"), "answer" (a letter or a place
-    from 0); or MMLU's CSV without a header: question, four options, letter.
+    from 0); or a CSV: without a header, as MMLU's is, question, options and letter; with one, columns "question",
+    "choice..." or "option..." in their order, and "answer".
 
     Raises:
         As `read_qa`.
     """
     path = Path(path)
-    records = _mmlu(path) if path.suffix.lower() == ".csv" else _records(path)
+    records = _lettered(path) if path.suffix.lower() == ".csv" else _records(path)
     found: list[ChoiceRow] = []
     bad: list[str] = []
     for record in records:
@@ -239,21 +240,29 @@ def _choice(record: Row) -> ChoiceRow:
     return ChoiceRow(name, _text(values, "cluster") or name, _text(values, "question", needed=True), options, right)
 
 
-def _mmlu(path: Path) -> Iterator[Row | BadLine]:
-    """Lines of six cells without a header; a file with a header that names "question" is refused with a hint."""
+def _lettered(path: Path) -> Iterator[Row | BadLine]:
+    """A CSV of choices: under a header with "question", columns "choice..." or "option...", and "answer"; or without
+    one, question, options and letter."""
     require_exists(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.reader(stream, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV of UTF-8: {error}.") from error
-    for number, cells in enumerate(lines, start=1):
+    header = lines[0] if lines and "question" in lines[0] and "answer" in lines[0] else None
+    columns = len(lines[0]) if lines else 0
+    unnamed = ["question", *[f"choice{place}" for place in range(columns - 2)], "answer"]
+    names = unnamed if header is None else header
+    for number, cells in enumerate(lines[1:] if header else lines, start=2 if header else 1):
         place = f"row {number}"
-        if len(cells) != 6:
-            yield BadLine(number, f"{counted(len(cells), 'cell')}; expected question, four options and a letter", place)
-        else:
-            values = {"question": cells[0], "options": [one or "(empty)" for one in cells[1:5]], "answer": cells[5]}
-            yield Row(number, place, str(number), values)
+        if len(cells) != len(names):
+            yield BadLine(number, f"{counted(len(cells), 'cell')}; expected {len(names)}, as above", place)
+            continue
+        values: dict[str, Any] = dict(zip(names, cells, strict=True))
+        values["options"] = [values[name] or "(empty)" for name in names if name.startswith(("choice", "option"))]
+        if header and values["answer"].strip().isdecimal():
+            values["answer"] = int(values["answer"])
+        yield Row(number, place, str(number), values)
 
 
 def _records(path: Path) -> Iterator[Row | BadLine]:

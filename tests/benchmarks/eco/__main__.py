@@ -132,6 +132,8 @@ def on_mmlu(flags: argparse.Namespace) -> None:
         found.make_base()
         for name in found.models:
             found.make(name)
+        if flags.out:
+            write_json(flags.out, record)
         record["forgotten"] = mmlu.forget(found, encoder, alpha=flags.alpha, seed=flags.seed)
     if flags.out:
         write_json(flags.out, record)

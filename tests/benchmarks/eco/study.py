@@ -5,7 +5,6 @@ The noise of a guard depends on its key, so what is said of forgetting is the me
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +123,7 @@ def forgotten(
         systems["gold, other seed"] = Bare(second_gold, form)
     found: dict[str, dict[tuple[str, str], Qa]] = {}
     for name, system in systems.items():
-        scopes = SCOPES if name == "guard" else SCOPES[:1]
+        scopes = SCOPES if name in ("guard", "gold") else SCOPES[:1]
         part = rows if name != "gold, other seed" else {"forget": rows["forget"]}
         found[name] = measured(system, part, scopes=scopes, n_new=n_new)  # type: ignore[arg-type]
         say(f"measured: {name}")
@@ -132,7 +131,7 @@ def forgotten(
     record: dict[str, Any] = {"systems": {}, "keys": {}}
     for name, parts in found.items():
         record["systems"][name] = {
-            f"{part}, {scope}": _said(own, golden.get((part, "prompt")), seed) for (part, scope), own in parts.items()
+            f"{part}, {scope}": _said(own, golden.get((part, scope)), seed) for (part, scope), own in parts.items()
         }
         useful = [parts[part, "prompt"] for part in USEFUL if (part, "prompt") in parts]
         if len(useful) == len(USEFUL):
@@ -140,8 +139,9 @@ def forgotten(
             before = [found["bare"][part, "prompt"] for part in USEFUL]
             record["systems"][name]["utility less bare"] = _told(utility_difference(useful, before, rng=seed))
         record["systems"][name]["quality"] = _quality(parts["forget", "prompt"], golden["forget", "prompt"])
-    wide = dataclasses.replace(golden["forget", "prompt"], scope="prompt+answer")
-    record["systems"]["guard"]["quality, prompt+answer"] = _quality(found["guard"]["forget", "prompt+answer"], wide)
+    record["systems"]["guard"]["quality, prompt+answer"] = _quality(
+        found["guard"]["forget", "prompt+answer"], golden["forget", "prompt+answer"]
+    )
     record["changed"] = {
         part: _changed(found["bare"][part, "prompt"], found["guard"][part, "prompt"], guard, own)
         for part, own in rows.items()

@@ -59,6 +59,9 @@ def test_multiple_choice(tmp_path: Path) -> None:
     first, second = read_choices(tmp_path / "law_test.csv")
     assert (first.options, first.right, second.right) == (("rules", "a, cat", "x", "y"), 1, 3)
     assert first.asked == "What is law?\nA. rules\nB. a, cat\nC. x\nD. y\nAnswer:"
+    (tmp_path / "named.csv").write_text("question,choice0,choice1,answer\nWhy?,so,1,1\nWho?,she,,A\n")
+    third, fourth = read_choices(tmp_path / "named.csv")
+    assert (third.options, third.right, fourth.options, fourth.right) == (("so", "1"), 1, ("she", "(empty)"), 0)
     path = written(tmp_path / "a.jsonl", [{"question": "q", "options": ["x", "y", "z"], "answer": 2}])
     assert read_choices(path)[0].letters == ("A", "B", "C")
     for bad in (
@@ -68,8 +71,8 @@ def test_multiple_choice(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError):
             read_choices(written(tmp_path / "b.jsonl", [{"question": "q", **bad}]))
-    (tmp_path / "bad.csv").write_text("What?,a,b\n")
-    with pytest.raises(DataError, match="row 1: 3 cells"):
+    (tmp_path / "bad.csv").write_text("What?,a,b,A\nWhere?,a\n")
+    with pytest.raises(DataError, match="row 2: 2 cells; expected 4"):
         read_choices(tmp_path / "bad.csv")
 
 

@@ -1,0 +1,352 @@
+"""``palimpsest eco``: a guard is fitted, used and evaluated; killed runs go on; what cannot be done is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.lm.load import load
+from audit.runs.store import Run
+from audit.text.files import sha256_file
+from tests.cli.conftest import Call
+from tests.unlearn.eco.cli.conftest import HOSTILE, fit_command, write_rows
+from tests.unlearn.eco.small_encoders import build_encoder
+from unlearn.eco.cli import fitting, measuring
+from unlearn.eco.cli.json_lines import append_lines
+from unlearn.eco.evaluate.attacks import Attack, attacks
+from unlearn.eco.evaluate.report import evaluate_qa
+from unlearn.eco.fit import embedding_teacher
+from unlearn.eco.guard_files import load_guard, read_guard
+
+Refused = Callable[..., str]
+KEY = b"sixteen bytes ok"
+
+
+def few_attacks() -> list[Attack]:
+    """Those that are measured fast."""
+    return [one for one in attacks() if one.kind in ("untouched", "paraphrase", "translation")]
+
+
+@pytest.fixture(scope="module")
+def fitted(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that fitted a guard."""
+    from audit.cli.main import main
+
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    with pytest.raises(SystemExit) as end:
+        main([str(one) for one in fit_command(small, out, "--show-text")])
+    assert end.value.code == 0
+    return out
+
+
+def test_a_fit_leaves_a_guard_with_its_evidence(small: Path, fitted: Path, call: Call) -> None:
+    guard = load_guard(fitted / "guard", load(small / "model"), key=KEY)
+    assert guard.flagged(["Where was Zora Quill born?", "Where was Ada Lindqvist born?"]).tolist() == [True, False]
+    run = Run.open(fitted)
+    assert run.complete
+    section = run.findings().sections[0]
+    tables = {table.name: table for table in section.tables}
+    (row,) = tables["calibration"].rows
+    assert (row["alpha"], row["n"]) == (0.1, 14)  # 48 rows, 5 of 12 people trained on, half of the rest
+    assert row["threshold"] == read_guard(fitted / "guard").threshold
+    assert [one for one in tables["curve"].rows if one["chosen"]]
+    assert len(tables["sensitivity"].rows) == 3
+    assert run.read_items("eco-scores").num_rows == 14 + 8  # test prompts, and rewordings of two people's rows
+    assert {path.name for path in fitted.iterdir()} == {
+        ".lock", "run.json", "plan.toml", "items", "guard", "fit.json", "findings.json", "report.html"
+    }  # fmt: skip
+    page = (fitted / "report.html").read_text(encoding="utf-8")
+    assert "The metric against the strength" in page
+    assert page.count("<svg") == 3
+    assert "four <b>" not in page
+    assert "four &lt;b&gt;people" in page
+    card = (fitted / "guard" / "README.md").read_text(encoding="utf-8")
+    assert "What it does not protect" in card
+    assert "<b>" not in card
+    again = call(*fit_command(small, fitted, "--show-text"), "--json")  # nothing is left to do
+    assert again.code == 0
+    assert json.loads(again.out)["fit"]["search"]["strength"] == guard.settings.corruption.strength
+
+
+def test_a_killed_fit_goes_on_to_the_same_guard(
+    small: Path, fitted: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = [], []
+    keep, teach = append_lines, embedding_teacher
+
+    def killed(path: Path, rows: Any) -> None:
+        keep(path, rows)
+        made.append(rows)
+        if len(made) == 7:
+            path.write_bytes(path.read_bytes() + b'{"strength": 1.0, "se')  # cut off in the middle of a line
+            raise KeyboardInterrupt
+
+    def taught(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return teach(*arguments)
+
+    monkeypatch.setattr(fitting, "append_lines", killed)
+    monkeypatch.setattr(fitting, "embedding_teacher", taught)
+    command = fit_command(small, tmp_path / "run", "--show-text")
+    assert call(*command).code == 3
+    monkeypatch.setattr(fitting, "append_lines", keep)
+    assert call(*command).code == 0
+    assert len(asked) == 1  # the classifier was kept
+    record = json.loads((tmp_path / "run" / "fit.json").read_text())
+    assert record["search"]["reused"] == 7
+    assert sha256_file(tmp_path / "run" / "guard" / "guard.json") == sha256_file(fitted / "guard" / "guard.json")
+
+
+def test_apply_tells_which_prompts_were_flagged_and_goes_on(
+    small: Path, fitted: Path, call: Call, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a\n\nWhere was Zora Quill born?\n", encoding="utf-8")
+    command = ["eco", "apply", fitted, small / "model", "--prompts", "prompts.txt", "--max-new-tokens", 3, "--quiet",
+               "--device", "cpu", "--out", "rows.jsonl"]  # fmt: skip
+    assert call(*command).code == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["prompt"], row["flagged"]) for row in rows] == [
+        ("1", "a", False),  # a prompt of one token
+        ("3", "Where was Zora Quill born?", True),
+    ]
+    assert rows[1]["score"] > read_guard(fitted / "guard").threshold
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]) + "\n" + '{"id": "3", "pro')
+    assert call(*command).code == 0
+    assert [json.loads(line)["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == ["1", "3"]
+    one = call("eco", "apply", fitted / "guard", small / "model", "--prompt", "a", "--max-new-tokens", 3, "--json",
+               "--device", "cpu", "--quiet")  # fmt: skip
+    assert json.loads(one.out)[0]["answer"] == rows[0]["answer"]
+    (tmp_path / "prompts.txt").write_text("another\n", encoding="utf-8")
+    assert "other prompts" in refused(*command)
+    for prompt, words in (("", "empty"), (" ", "empty"), ("long " * 300, "at most 512")):
+        assert words in refused("eco", "apply", fitted, small / "model", "--prompt", prompt, "--device", "cpu")
+    assert "other weights" in refused("eco", "apply", fitted, small / "other", "--prompt", "a", "--device", "cpu")
+    assert "no guard" in refused("eco", "apply", small, small / "model", "--prompt", "a")
+
+
+def test_an_evaluation_leaves_out_what_was_fitted_on_and_goes_on_after_a_kill(
+    small: Path, fitted: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["eco", "evaluate", fitted, small / "model", "--forget", small / "forget.jsonl", "--retain",
+               small / "retain.jsonl", "--gold", small / "other", "--general", small / "general.jsonl", "--baselines",
+               "filter,prefix", "--max-rows", 6, "--max-new-tokens", 3, "--noise-seeds", 2, "--latency-prompts", 1,
+               "--out", "run", "--device", "cpu", "--quiet", "--show-text"]  # fmt: skip
+    asked = []
+    whole = evaluate_qa
+    monkeypatch.setattr(measuring, "attacks", few_attacks)
+
+    def counted(systems: Any, rows: Any, **more: Any) -> Any:
+        asked.append(next(iter(systems.values())).name)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return whole(systems, rows, **more)
+
+    monkeypatch.setattr(measuring, "evaluate_qa", counted)
+    assert call(*command).code == 3
+    done = call(*command)
+    assert done.code == 0, done.err
+    assert len(asked) == 11  # five systems on two parts, one of them twice
+    record = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert record["rows"] == {
+        "given": {"forget": 16, "retain": 48, "general": 4}, "measured": {"forget": 8, "retain": 14, "general": 4}
+    }  # fmt: skip
+    tables = record["tables"]
+    assert {row["system"] for row in tables["questions and answers"]} == {"before", "guard", "gold", "filter", "prefix"}
+    (changed,) = [row for row in tables["changed rows"] if (row["part"], row["scope"]) == ("retain", "prompt")]
+    assert changed["changed, not flagged"] == []
+    by_attack = {row["attack"]: row for row in tables["recall"]}
+    assert by_attack["untouched"]["n_prompts"] == 6  # as many as --max-rows
+    assert "no translations" in by_attack["translation"]["share"]["why"]
+    assert {len(one["p_values"]) for one in record["noise"]} == {2}
+    assert "recognised, untouched" in done.out
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert HOSTILE not in page
+    assert "What is recognised, by attack" in page
+    assert "What it costs" in page
+    assert not (tmp_path / "run" / "measured").exists()
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(
+    small: Path, fitted: Path, refused: Refused, tmp_path: Path
+) -> None:
+    command = ["eco", "evaluate", fitted, small / "model", "--forget", small / "forget.jsonl", "--retain",
+               small / "retain.jsonl", "--out", "run", "--device", "cpu", "--quiet"]  # fmt: skip
+    tuned = [row for row in Run.open(fitted).read_items("eco-dealt").to_pylist() if row["part"] == "tuning"]
+    write_rows(tmp_path / "tuned.jsonl", sorted({row["cluster"] for row in tuned}))
+    other = [*command[:3], small / "other", *command[4:]]
+    assert "other weights" in refused(*other)
+    assert "fitted on all 8 forget rows" in refused(*command, "--forget", "tuned.jsonl")
+    assert "Did you mean 'filter'?" in refused(*command, "--baselines", "fliter")
+    assert "both files, or neither" in refused(*command, "--real-authors", small / "general.jsonl")
+    assert "at most 512" in refused(*command, "--max-new-tokens", 500)
+    assert not (tmp_path / "run").exists()
+    assert "never changed" in refused(*command[:-4], small / "model" / "run")
+
+
+def test_a_plan_fits_and_evaluates_in_one_run_and_its_typos_are_told(
+    small: Path, fitted: Path, call: Call, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "attacks", few_attacks)
+    text = (fitted / "plan.toml").read_text(encoding="utf-8")
+    measures = "\n[eco.evaluate]\nmax_rows = 4\nmax_new_tokens = 2\nlatency_prompts = 0\n"
+    (tmp_path / "plan.toml").write_text(text + measures, encoding="utf-8")
+    done = call("eco", "run", "plan.toml", "--out", "run", "--quiet")
+    assert done.code == 0, done.err
+    assert [section.audit for section in Run.open(tmp_path / "run").findings().sections] == ["eco", "eco-evaluation"]
+    assert sha256_file(tmp_path / "run" / "guard" / "guard.json") == sha256_file(fitted / "guard" / "guard.json")
+    (tmp_path / "bad.toml").write_text(text.replace("alpha =", "alfa =") + "\n[eco.evaluate]\ngould = 'x'\n")
+    told = refused("eco", "run", "bad.toml")
+    assert "Did you mean 'alpha'?" in told
+    assert "Did you mean 'gold'?" in told
+    (tmp_path / "both.toml").write_text(text + "\n[evaluate]\nguard='a'\nmodel='b'\nforget='c'\nretain='d'\n")
+    assert "expected one table" in refused("eco", "run", "both.toml")
+
+
+def test_what_cannot_be_fitted_is_refused_before_anything_is_made(
+    small: Path, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    write_rows(tmp_path / "shared.jsonl", ["Zora Quill", "Ada Lindqvist", "Hiro Tanaka"])
+    shutil.copy(small / "forget.jsonl", tmp_path / "forget.csv")
+    (tmp_path / "blank.jsonl").write_text('{"question": "  ", "answer": "a"}\n')
+    cases = {
+        ("--names", "empty.txt"): "holds no names",
+        ("--alpha", "0.001"): "at least 999 are needed",
+        ("--alpha", "1.5"): "between 0 and 1",
+        ("--metric", "probabilty"): "metric",
+        ("--function", "rand_noise"): "is unknown",
+        ("--selection", "name"): "selection",
+        ("--retain", "shared.jsonl"): "cannot be both",
+        ("--forget", "blank.jsonl"): "is blank",
+        ("--forget", "forgot.jsonl"): "there is no file",
+        ("--classifier", "fine-tuned"): "start",
+        ("--prefix", "Q: "): 'format "text"',
+        ("--lower", "20000"): "0 < lower < upper",
+        ("--group-field", "tongue"): "tongue",
+    }
+    for flags, words in cases.items():
+        assert words in refused(*fit_command(small, "run", *flags)), flags
+        assert not (tmp_path / "run").exists(), flags
+    command = [one for one in fit_command(small, "run") if one not in ("--surrogate", 1e-6)]
+    assert "no target for the strength" in refused(*command)
+
+
+def test_an_unknown_flag_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom audit.cli.main import main\n"
+        "try:\n    main(['eco', 'fit', 'm', '--forgot', 'x'])\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "2 False\n"
+    assert "--forget" in done.stderr
+
+
+def test_multiple_choice_with_a_fine_tuned_classifier(
+    small: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "attacks", few_attacks)
+    for name, subjects in (("forget", ("dogs", "cats")), ("retain", ("hills", "mats", "trees", "suns"))):
+        rows = [
+            {"id": f"{subject}-{number}", "cluster": f"{subject}-{number % 4}",
+             "question": f"How many {subject} are {number}?", "options": ["one", "two", "three"],
+             "answer": number % 3}
+            for subject in subjects
+            for number in range(8)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = (tmp_path / "forget.jsonl").read_text() + (tmp_path / "retain.jsonl").read_text()
+    build_encoder(tmp_path / "start", "roberta", texts.split("\n"), window=128)
+    (tmp_path / "plan.toml").write_text(
+        f"""
+[eco]
+model = "{small / "model"}"
+forget = "forget.jsonl"
+retain = "retain.jsonl"
+target = "animals"
+choices = true
+alpha = 0.2
+classifier = "fine-tuned"
+start = "start"
+surrogate = [0.01]
+device = "cpu"
+
+[eco.fine_tuning]
+epochs = 1
+learning_rate = 1e-3
+windows = [128]
+
+[eco.search]
+method = "grid"
+grid_points = 3
+bisections = 0
+n_fresh = 3
+
+[eco.evaluate]
+gold = "{small / "other"}"
+baselines = ["filter"]
+latency_prompts = 0
+"""
+    )
+    done = call("eco", "run", "plan.toml", "--out", "run", "--quiet", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert [one["name"] for one in record["fit"]["search"]["metrics"]] == ["accuracy"]
+    rows = record["evaluation"]["tables"]["multiple choice"]
+    assert {(row["system"], row["part"]) for row in rows} == {
+        (system, part) for system in ("before", "guard", "gold", "filter") for part in ("forget", "retain")
+    }
+    assert json.loads((tmp_path / "run" / "guard" / "guard.json").read_text())["classifier"] == "fine-tuned"
+    assert not (tmp_path / "run" / "training").exists()
+    answered = call("eco", "apply", "run", small / "model", "--prompt", "How many?", "--max-new-tokens", 2, "--json",
+                    "--device", "cpu", "--quiet")  # fmt: skip
+    assert answered.code == 0, answered.err
+
+
+def test_a_given_strength_is_not_searched_and_each_group_has_its_promise(
+    small: Path, call: Call, refused: Refused, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (small / "retain.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["language"] = "de" if number % 2 else "<i>en"
+    (tmp_path / "retain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--retain", "retain.jsonl", "--group-field", "language")
+    command = [one for one in fit_command(small, "run", *flags) if one not in ("--surrogate", 1e-6)]
+    assert "group 'de'" in refused(*command, "--strength", 5)  # 14 prompts are no 9 of each
+    done = call(*command, "--strength", 5, "--alpha", 0.2)
+    assert done.code == 0, done.err
+    section = Run.open(tmp_path / "run").findings().sections[0]
+    tables = {table.name: table for table in section.tables}
+    assert {row["of"] for row in tables["calibration"].rows} == {"group de", "group <i>en"}
+    assert "curve" not in tables
+    guard = read_guard(tmp_path / "run" / "guard")
+    assert guard.settings.corruption.strength == 5
+    assert guard.threshold == max(float(str(row["threshold"])) for row in tables["calibration"].rows)
+    assert "<i>en" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_serve_loads_the_guard_before_it_listens(
+    small: Path, fitted: Path, call: Call, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi", reason="the extra serve is not installed")
+    from unlearn.eco.serve import start
+
+    told: dict[str, Any] = {}
+
+    def serve(guard: Any, **more: Any) -> None:
+        told.update(more, guard=guard)
+
+    monkeypatch.setattr(start, "serve", serve)
+    command = ["eco", "serve", fitted, small / "model", "--device", "cpu", "--quiet", "--max-running", 2]
+    assert call(*command, "--port", 0).code == 0
+    assert (told["model"], told["host"], told["port"], told["limits"].max_rows) == ("model", "127.0.0.1", 0, 2)
+    assert told["fingerprint"] == sha256_file(fitted / "guard" / "guard.json")[:16]
+    assert told["guard"].judge.threshold == read_guard(fitted / "guard").threshold
+    assert "other weights" in refused("eco", "serve", fitted, small / "other", "--device", "cpu")

@@ -1,0 +1,243 @@
+"""The stage of a run in which a guard is fitted: classifier kept once it is there, measurements as they come."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from audit.lm.load import LanguageModel, load
+from audit.matching.encode import load_encoder
+from audit.progress import Progress
+from audit.runs.store import Run
+from audit.text.files import make_folder
+
+from ..classifier import RECORD as CLASSIFIER_RECORD
+from ..corruptions import FUNCTIONS
+from ..deal import Shares
+from ..evaluate.attacks import attacks
+from ..finetuned import FineTuning, Labelled, fine_tune
+from ..fit import FitPlan, Fitted, Teach, Texts, embedding_teacher, fit
+from ..fit_made import FitMade, Reworded
+from ..formats import PromptFormat
+from ..guard import EcoGuard
+from ..guard_files import load_scorer, save_guard, save_scorer
+from ..judge import EmbeddingScorer, Scorer
+from ..rows import QaRow
+from ..search_ledger import Measurement
+from .inputs import GUARD
+from .json_lines import append_lines, read_lines
+
+SCORES = "eco-scores"
+SEARCH = "eco-search"
+DEALT = "eco-dealt"
+_MEASURED = "measured.jsonl"
+_CLASSIFIER = "classifier"
+_PROBED = 32  # prompts whose embeddings' size is told
+BY_TEMPLATE = "paraphrase, by template"
+
+
+def fit_plan(table: Any, dtype: torch.dtype | None = None) -> FitPlan:
+    """The plan of the fit; with the model's dtype no strength is searched that it does not hold.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
+    function = FUNCTIONS.get(table.function)
+    most = function.half_limit if function is not None and dtype == torch.float16 else None
+    dims = 1 if table.dims is None and (function is None or function.needs_dims) else table.dims
+    shares = Shares() if table.shares is None else Shares(**table.shares.model_dump())
+    return FitPlan(
+        table.target,
+        alpha=table.alpha,
+        alpha_forget=table.alpha_forget,
+        on_both=table.on_both,
+        on_none=table.on_none,
+        function=table.function,
+        dims=dims,
+        strength=table.strength,
+        selection=table.selection,
+        ratio=table.ratio,
+        metrics=table.metrics,
+        targets=table.surrogate,
+        max_new_tokens=table.max_new_tokens,
+        search=table.search_settings(most=most),
+        inverse_penalty=table.inverse_penalty,
+        n_each=table.n_each,
+        shares=shares,
+        seed=table.seed,
+    )
+
+
+def form_of(table: Any) -> PromptFormat:
+    """How prompts become the model's input."""
+    return PromptFormat(table.format, table.prefix, table.suffix)
+
+
+def fine_tuning(table: Any) -> FineTuning:
+    """Settings of the fine-tuned classifier."""
+    given = {} if table.fine_tuning is None else table.fine_tuning.model_dump(exclude_none=True)
+    return FineTuning(**given, seed=table.seed)
+
+
+def fit_into(run: Run, table: Any, path: Path, lm: LanguageModel, texts: Texts, progress: Progress) -> FitMade:
+    """Fit the guard of a plan into ``guard`` of the run's folder, or go on with it."""
+    plan = fit_plan(table, lm.model.dtype)
+    measured = run.folder / _MEASURED
+    done = [
+        Measurement(row["strength"], row["seed"], tuple(row["values"]), row["stage"])
+        for row in (read_lines(measured) if measured.exists() else [])
+    ]
+
+    def keep(one: Measurement) -> None:
+        append_lines(
+            measured,
+            [{"strength": one.strength, "seed": one.seed, "values": list(one.values), "stage": one.stage}],
+        )
+
+    total = 0
+
+    def told(stage: str, done: int, n: int) -> None:
+        nonlocal total
+        total = n if stage == "strength" else total
+        progress(stage, done, n)
+
+    base = None
+    if table.base is not None and not texts.never and not plan.targets:
+        base = load(table.subject_of(table.base, path))
+    fitted = fit(
+        lm,
+        texts,
+        plan,
+        form=form_of(table),
+        teach=_teacher(run.folder, table, path, plan, lm, progress),
+        base=base,
+        done=done,
+        on_measured=keep,
+        progress=told,
+    )
+    if total:
+        progress("strength", total, total)  # a search may end before it has taken all that it may
+    save_guard(fitted.record, fitted.guard.judge.scorer, run.folder / GUARD)
+    reworded = _reworded(fitted, seed=plan.seed)
+    made = FitMade(fitted, reworded, _selected_rms(fitted), kind_of(fitted.guard.judge.scorer))
+    run.write_items(SCORES, _score_table(fitted, reworded))
+    run.write_items(DEALT, _dealt_table(fitted))
+    if fitted.found is not None:
+        run.write_items(SEARCH, _search_table(fitted))
+    return made
+
+
+def tidy(run: Run) -> None:
+    """Take away what only served to go on after a kill."""
+    (run.folder / _MEASURED).unlink(missing_ok=True)
+    shutil.rmtree(run.folder / _CLASSIFIER, ignore_errors=True)
+
+
+def _teacher(folder: Path, table: Any, path: Path, plan: FitPlan, lm: LanguageModel, progress: Progress) -> Teach:
+    """Fits the classifier once; a later attempt reads it."""
+    where = folder / _CLASSIFIER
+    device = str(lm.device) if lm.device.type == "cuda" else lm.device.type
+
+    def teach(prompts: Sequence[str], forget: Sequence[bool]) -> Scorer:
+        tuned = table.classifier == "fine-tuned"
+        encoder = None if tuned else load_encoder(table.path("encoder", path), device=device)
+        if (where / CLASSIFIER_RECORD).exists():
+            return load_scorer(where, encoder=encoder, device=device)
+        scorer: Scorer
+        if encoder is not None:
+            scorer = embedding_teacher(encoder, plan)(prompts, forget)
+        else:
+            work = make_folder(folder / "training")
+            scorer = fine_tune(
+                table.path("start", path),
+                Labelled(prompts, forget),
+                fine_tuning(table),
+                work=work,
+                device=device,
+                progress=progress,
+            )
+        save_scorer(scorer, where)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+        return scorer
+
+    return teach
+
+
+def _reworded(fitted: Fitted, *, seed: int) -> Reworded:
+    """The rewordings that the audit rows bring along; where none does, ones by templates that no training uses."""
+    audit = fitted.dealt.audit
+    given = [row for row in audit if isinstance(row, QaRow) and row.paraphrased_prompt]
+    if given:
+        return Reworded(
+            tuple(row.id for row in given),
+            tuple(row.cluster for row in given),
+            fitted.held_out["forget"],
+            "the rewordings in the file",
+        )
+    attack = next(one for one in attacks() if one.name == BY_TEMPLATE)
+    rows = [row if isinstance(row, QaRow) else QaRow(row.id, row.cluster, row.asked) for row in audit]
+    texts = [str(attack.prompt(row, seed=seed)) for row in rows]
+    scores = np.minimum(fitted.guard.judge.score(texts), 2.0)
+    return Reworded(
+        tuple(row.id for row in rows), tuple(row.cluster for row in rows), scores, "rewordings by templates of ours"
+    )
+
+
+@torch.inference_mode()
+def _selected_rms(fitted: Fitted) -> tuple[float, ...]:
+    """Root mean square of the selected embeddings of some tuning prompts, before they are corrupted."""
+    rows = fitted.dealt.tuning[:_PROBED]
+    forced: EcoGuard = fitted.guard.forcing(0)
+    found: list[float] = []
+    for row in rows:
+        prepared = forced.prepare([row.asked])
+        ids: Tensor = prepared.input_ids
+        with forced.corrupting(prepared) as layers:
+            forced.lm.model(input_ids=ids, use_cache=False)
+        found += [rms for layer in layers for rms in layer.selected_rms if rms is not None]
+    return tuple(found)
+
+
+def _score_table(fitted: Fitted, reworded: Reworded) -> pa.Table:
+    threshold = fitted.guard.judge.threshold
+    test = fitted.dealt.test
+    scores = np.concatenate([fitted.held_out["retain"], reworded.scores])
+    return pa.table(
+        {
+            "id": [row.id for row in test] + list(reworded.ids),
+            "cluster": [row.cluster for row in test] + list(reworded.clusters),
+            "side": ["retain"] * len(test) + ["forget"] * len(reworded.ids),
+            "score": scores,
+            "flagged": scores > threshold,
+        }
+    )
+
+
+def _dealt_table(fitted: Fitted) -> pa.Table:
+    rows = [(part, row.id, row.cluster) for part, listed in fitted.dealt._asdict().items() for row in listed]
+    columns = list(zip(*rows, strict=True))
+    return pa.table({"part": list(columns[0]), "id": list(columns[1]), "cluster": list(columns[2])})
+
+
+def _search_table(fitted: Fitted) -> pa.Table:
+    found = fitted.found
+    assert found is not None
+    rows = [
+        {"order": order, "stage": one.stage, "strength": one.strength, "seed": one.seed, "metric": metric.name,
+         "value": value}
+        for order, one in enumerate(found.trace, start=1)
+        for metric, value in zip(found.metrics, one.values, strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
+def kind_of(scorer: Scorer) -> str:
+    """The classifier in words."""
+    return "logistic regression on sentence embeddings" if isinstance(scorer, EmbeddingScorer) else "fine-tuned encoder"
