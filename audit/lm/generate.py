@@ -84,6 +84,7 @@ def generate(
     seed: int,
     indices: Sequence[int] | None = None,
     batch_size: int | None = None,
+    halve: bool = True,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """One sample for each prompt.
@@ -96,6 +97,7 @@ def generate(
         indices: Which random stream each prompt uses; default 0, 1, 2, ... Give the position in the whole job
             when only a part of it is made.
         batch_size: Prompts at a time; default 64 on a CPU and 256 elsewhere. Halved when memory runs out.
+        halve: Off, torch's own error is raised then: for a caller whose hooks know the batch as a whole.
         on_done: Called after each batch with the number of samples finished in it.
 
     Returns:
@@ -135,7 +137,7 @@ def generate(
                 switch=switch,
             )
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not out_of_memory(error) or not halve:
                 raise
             if len(batch) == 1:
                 raise ModelError("memory runs out on a single sample; use a smaller dtype or fewer tokens.") from error

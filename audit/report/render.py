@@ -29,7 +29,11 @@ from .tables import ShownTable, shown
 _MOST_SETTINGS = 400  # of one mapping; what lies beyond is counted and stands in run.json
 _MOST_QUOTED = 10_000  # characters of one piece of a quoted text
 # Kind of a run -> the report's heading, and the command that runs its plan again.
-_KINDS = {"unlearning": ("What was done to make this model forget a text?", "unlearn run")}
+_KINDS = {
+    "unlearning": ("What was done to make this model forget a text?", "unlearn run"),
+    "eco": ("What does the guard before this model hold back?", "eco run"),
+    "eco-evaluation": ("What does the guard before this model hold back?", "eco run"),
+}
 _AUDIT = ("What does this model still carry of its training data?", "audit")
 
 

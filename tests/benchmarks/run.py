@@ -25,6 +25,8 @@ STEPS = (
     "extraction_table",
     "retrain_table",
     "gsm8k_table",
+    "eco_search",
+    "eco_classifiers",
 )
 
 

@@ -96,7 +96,11 @@ def evaluation_section(
         assumptions=(
             "Rows of one cluster (an author, say) are resampled together.",
             "The classifier was trained on all forget prompts as they are written. Recall on untouched prompts is "
-            "therefore memory; recall under a rewording is not.",
+            "therefore memory, and recall under a rewording is that of questions whose own wording was trained on; "
+            "recall of questions about the same people that nobody wrote down was not measured and is lower.",
+            "The promise on false positives is one for single prompts of the clusters that calibration drew from. New "
+            "clusters vary more than its interval says, and in a conversation every turn is one more chance to be "
+            "flagged.",
             "Below its target a metric is no better: the aim is what a model answers that never learnt it (gold).",
         ),
         cannot_show=(

@@ -93,9 +93,12 @@ def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
         ),
         assumptions=(
             "The promise on false positives holds for prompts that are exchangeable with the calibration prompts, on "
-            "average over draws of these; the rate of this very threshold varies as its interval says.",
+            "average over draws of these; the rate of this very threshold varies as its interval says. It is one for "
+            "single prompts: in a conversation every turn is one more chance to be flagged. Prompts about other "
+            "authors or sources than those of the calibration prompts vary more than the interval says.",
             "The classifier knows all forget prompts as they are written, so that recall is told of rewordings alone.",
-            "Intervals of metrics at a strength are over noise seeds, with the rows taken as given.",
+            "Intervals of metrics at a strength are over noise seeds, with the rows taken as given: other rows would "
+            "give means further apart than these intervals say.",
         ),
         cannot_show=_CANNOT_SHOW,
         findings=tuple(findings),
@@ -127,8 +130,8 @@ def fit_lines(record: Mapping[str, Any]) -> list[str]:
     false, recall = EstimateRecord(**record["false_positives"]), EstimateRecord(**record["recall"])
     told = [
         f"threshold {record['threshold']:.6g}; flagged of held-out prompts that may pass: {shown(false)} "
-        f"(n {false.n:,})",
-        f"recognised of held-out rewordings: {shown(recall)} (n {recall.n:,})",
+        f"({counted(false.n, 'prompt')})",
+        f"recognised of held-out rewordings: {shown(recall)} ({counted(recall.n, 'cluster')})",
     ]
     search = record["search"]
     if search is not None:

@@ -51,13 +51,15 @@ from .rows import QaRow
 from .search import SearchSettings, search
 from .search_ledger import Measurement, Metric
 from .search_result import SearchResult
-from .selection import NameMatcher
+from .selection import SCOPES, NameMatcher, Scope
 from .surrogates import Surrogate
 from .systems import Bare
 
 Calibration: TypeAlias = Threshold | TwoSided | Mapping[Any, Threshold]
 Teach: TypeAlias = Callable[[Sequence[str], Sequence[bool]], Scorer]
 SCORE_BATCH: Final = 256
+UNREADABLE: Final = 3.0
+"""In place of the infinite score of a text with a part that the classifier cannot read; others are 2 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,9 @@ class FitPlan:
     metrics: tuple[MetricName, ...] = ("probability",)
     targets: tuple[float, ...] = ()
     """Of each metric; empty takes them from what was never learnt."""
+    scope: Scope = "prompt"
+    """How far the corruption reaches where the search scores answers: "prompt", as in use, or "prompt+answer", as in
+    the authors' code, which fits a strength for numbers that no answer meets."""
     max_new_tokens: int = 64
     """Of greedy answers, for the metric rouge."""
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -127,6 +132,7 @@ class FitPlan:
                 raise InputError(f"{name} is {value}; expected a number between 0 and 1.")
         choice(self.on_both, "on_both", ACTIONS)
         choice(self.on_none, "on_none", ACTIONS)
+        choice(self.scope, "scope", SCOPES)
         if self.targets and len(self.targets) != len(self.metrics):
             raise InputError(
                 f"there are {len(self.targets)} targets for {len(self.metrics)} metrics; expected as many."
@@ -203,13 +209,8 @@ def fit(
     if not targets_known:
         check_metrics(plan.metrics, dealt.tuning)
         _check_target(plan, texts, base)
-    matcher = NameMatcher(texts.names, ratio=plan.ratio) if texts.names else None
-
-    progress("classifier", 0, 1)
-    scorer = teach(*_training(texts, dealt, plan))
-    progress("classifier", 1, 1)
-    calibration, warnings = _calibrate(scorer, matcher, texts, dealt, plan, progress)
-    judge = Judge(scorer, threshold_of(calibration), matcher=matcher, key=key)
+    judge, calibration, warnings = fit_judge(texts, dealt, plan, teach=teach, key=key, progress=progress)
+    scorer, matcher = judge.scorer, judge.matcher
 
     settings = GuardSettings(
         plan.target,
@@ -248,11 +249,32 @@ def fit(
     return Fitted(guard, record, dealt, calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
 
 
+def fit_judge(
+    texts: Texts, dealt: Dealt, plan: FitPlan, *, teach: Teach, key: bytes | None = None, progress: Progress = silent
+) -> tuple[Judge, Calibration, tuple[str, ...]]:
+    """Classifier and threshold, steps 1 and 2, for which no model is asked.
+
+    Returns:
+        The judge, what its threshold rests on, and what a reader has to know.
+
+    Raises:
+        NotEnoughError, InputError: As `fit`.
+    """
+    matcher = NameMatcher(texts.names, ratio=plan.ratio) if texts.names else None
+    progress("classifier", 0, 1)
+    scorer = teach(*_training(texts, dealt, plan))
+    progress("classifier", 1, 1)
+    calibration, warnings = _calibrate(scorer, matcher, texts, dealt, plan, progress)
+    return Judge(scorer, threshold_of(calibration), matcher=matcher, key=key), calibration, warnings
+
+
 def embedding_teacher(encoder: Encoder, plan: FitPlan) -> Teach:
-    """The default classifier: sentence embeddings and logistic regression."""
+    """The default classifier: sentence embeddings and kernel logistic regression."""
 
     def teach(texts: Sequence[str], forget: Sequence[bool]) -> Scorer:
-        return EmbeddingScorer(fit_classifier(encoder, texts, forget, inverse_penalty=plan.inverse_penalty), encoder)
+        return EmbeddingScorer(
+            fit_classifier(encoder, texts, forget, inverse_penalty=plan.inverse_penalty, seed=plan.seed), encoder
+        )
 
     return teach
 
@@ -339,13 +361,13 @@ def _training(texts: Texts, dealt: Dealt, plan: FitPlan) -> tuple[list[str], lis
 def scores_of(
     scorer: Scorer, matcher: NameMatcher | None, prompts: Sequence[str], stage: str, progress: Progress
 ) -> Floats:
-    """As `score_texts`, in batches; what cannot be read counts as 2, the highest score."""
+    """As `score_texts`, in batches; what cannot be read counts as `UNREADABLE`, above every score."""
     found: list[Floats] = []
     for start in range(0, len(prompts), SCORE_BATCH):
         progress(stage, start, len(prompts))
         found.append(score_texts(scorer, matcher, prompts[start : start + SCORE_BATCH]))
     progress(stage, len(prompts), len(prompts))
-    return np.minimum(np.concatenate(found), 2.0) if found else np.zeros(0)
+    return np.minimum(np.concatenate(found), UNREADABLE) if found else np.zeros(0)
 
 
 def _calibrate(
@@ -391,6 +413,13 @@ def _calibrate(
     else:
         calibration = one_sided(scores, alpha=plan.alpha)
         warnings = [calibration.warning] if calibration.warning else []
+    if UNREADABLE <= threshold_of(calibration) < math.inf:
+        n_unread = int((scores >= UNREADABLE).sum())
+        raise NotEnoughError(
+            f"{n_unread:,} of {len(scores):,} calibration prompts hold a part of which the classifier's encoder knows "
+            f"no character, and such prompts are always flagged: a rate of {plan.alpha:g} cannot be promised. Take "
+            "another encoder, leave these prompts out, or raise alpha."
+        )
     if not math.isfinite(threshold_of(calibration)):
         raise NotEnoughError(
             f"{'; '.join(warnings).rstrip('.')}. Give more retain prompts, or a larger alpha: a guard that flags "
@@ -438,8 +467,10 @@ def _search(
         if on_measured is not None:
             on_measured(one)
 
-    measure = GuardMeasure(guard, rows, plan.metrics, max_new_tokens=n_new)
-    return search(measure, metrics, bare, settings, done=done, on_measured=measured)
+    measure = GuardMeasure(guard, rows, plan.metrics, scope=plan.scope, max_new_tokens=n_new)
+    found = search(measure, metrics, bare, settings, done=done, on_measured=measured)
+    progress("strength", total, total)
+    return found
 
 
 def _target(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -110,7 +111,7 @@ def stop_ids(lm: LanguageModel, form: PromptFormat) -> tuple[int, ...]:
         said = {"role": "assistant", "content": _MARK}
         whole = str(lm.tokenizer.apply_chat_template([asked, said], tokenize=False))
         (after,) = encode(lm, [whole.rpartition(_MARK)[2]], parse_special=True)
-        if after and after[0] in lm.tokenizer.all_special_ids:
+        if after and after[0] in _control_ids(lm.tokenizer):
             found[after[0]] = None
     return tuple(found)
 
@@ -215,34 +216,64 @@ def _owners(offsets: NDArray[np.int64], ends: Sequence[int], roles: Sequence[str
 def _tokens(
     lm: LanguageModel | Tokens, text: str, spans: Sequence[tuple[int, int]]
 ) -> tuple[list[int], NDArray[np.int64]]:
-    """Ids and offsets: at once, or, where a user wrote the name of a control token, piece by piece."""
+    """Ids and offsets: at once, or, where a message holds a control token by that, piece by piece."""
     tokenizer = lm.tokenizer
     if not tokenizer.is_fast:
         raise InputError(
             f"the tokenizer of {quoted(lm.subject.model, limit=200)} tells no character offsets; a fast one is needed."
         )
-    special = [str(one) for one in tokenizer.all_special_tokens]
-    pieces: list[tuple[int, int, bool]] = [(0, len(text), True)]
-    if any(name in text[start:end] for start, end in spans for name in special):
-        pieces = []
+    control = _control_ids(tokenizer)
+    ids, offsets = _encoded(tokenizer, text, 0, len(text), parse=True)
+    told = [first for one, (first, _) in zip(ids, offsets, strict=True) if one in control]
+    if any(start <= first < end for first in told for start, end in spans):
+        ids, offsets = [], []
         place = 0
-        for start, end in spans:
-            pieces += [(place, start, True), (start, end, False)]
+        for start, end in [*spans, (len(text), len(text))]:
+            for part in (_encoded(tokenizer, text, place, start, parse=True), _as_text(tokenizer, text, start, end)):
+                ids, offsets = ids + part[0], offsets + part[1]
             place = end
-        pieces.append((place, len(text), True))
-    ids: list[int] = []
-    offsets: list[tuple[int, int]] = []
-    for start, end, parse in pieces:
-        if start < end:
-            found: Any = tokenizer(
-                text[start:end],
-                add_special_tokens=False,
-                split_special_tokens=not parse,
-                return_offsets_mapping=True,
-                verbose=False,
-            )
-            ids += found["input_ids"]
-            offsets += [(start + first, start + last) for first, last in found["offset_mapping"]]
     if lm.bos_id is not None and (not ids or ids[0] != lm.bos_id):
         ids, offsets = [lm.bos_id, *ids], [(0, 0), *offsets]
-    return [int(one) for one in ids], np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
+
+
+_Pieces: TypeAlias = tuple[list[int], list[tuple[int, int]]]
+
+
+def _encoded(tokenizer: Any, text: str, start: int, end: int, *, parse: bool) -> _Pieces:
+    """Ids, and offsets in the whole text, of a part of it."""
+    if start >= end:
+        return [], []
+    found = tokenizer(
+        text[start:end],
+        add_special_tokens=False,
+        split_special_tokens=not parse,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    places = [(start + first, start + last) for first, last in found["offset_mapping"]]
+    return [int(one) for one in found["input_ids"]], places
+
+
+def _as_text(tokenizer: Any, text: str, start: int, end: int) -> _Pieces:
+    """What a user wrote. Tokenizers split the names of special tokens on demand, but not those of other added ones
+    (a "<think>"); these are cut after their first character, and the parts encoded each by itself."""
+    ids, offsets = _encoded(tokenizer, text, start, end, parse=False)
+    control = _control_ids(tokenizer)
+    cuts = [first + 1 for one, (first, _) in zip(ids, offsets, strict=True) if one in control]
+    if not cuts:
+        return ids, offsets
+    parts = [_encoded(tokenizer, text, *part, parse=False) for part in pairwise([start, *cuts, end])]
+    return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
+
+
+def _control_ids(tokenizer: Any) -> frozenset[int]:
+    """Special tokens, named or merely added, and other added ones that the chat template writes; not the unknown one,
+    which stands for what a tokenizer cannot read."""
+    template = str(tokenizer.chat_template or "")
+    added = {
+        int(place)
+        for place, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (token.content.strip() and token.content in template)
+    }
+    return frozenset((added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id})

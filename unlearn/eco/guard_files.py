@@ -1,8 +1,9 @@
 """A guard as one folder: ``guard.json`` and the classifier, bound to the model that it was fitted for.
 
 A strength is in units of one model's embeddings, and a threshold belongs to one classifier: on another model the guard
-would corrupt too little or break what it should leave, so it is refused there. The noise key is no part of the folder
-(`unlearn.eco.judge.noise_key`).
+would corrupt too little or break what it should leave, so it is refused there, and so is another classifier in the
+folder, such as that of a later fit which was killed before its guard was written. The noise key is no part of the
+folder (`unlearn.eco.judge.noise_key`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from audit.errors import DataError, InputError, ModelError
 from audit.lm.load import LanguageModel
 from audit.matching.encode import Encoder, load_encoder
 from audit.runs.records import plain, read_json
-from audit.text.files import make_folder, write_json
+from audit.text.files import make_folder, sha256_file, write_json
 from audit.text.safe import quoted
 
+from .classifier import RECORD as CLASSIFIER_RECORD
 from .classifier import save as save_classifier
 from .classifier_files import load_any_classifier
 from .corruptions import Corruption
@@ -46,6 +48,7 @@ class GuardRecord:
         model: What the model was called when the guard was fitted.
         fingerprint: SHA-256 of its weights, config and tokenizer.
         evidence: How the threshold and the strength were found, for whoever reads the file; nothing is computed of it.
+        classifier: SHA-256 of the classifier's record, which names its other files; empty before it is saved.
     """
 
     settings: GuardSettings
@@ -55,6 +58,7 @@ class GuardRecord:
     model: str
     fingerprint: Mapping[str, str]
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    classifier: str = ""
 
     def matcher(self) -> NameMatcher | None:
         return NameMatcher(self.names, ratio=self.ratio) if self.names else None
@@ -70,8 +74,10 @@ def save_guard(record: GuardRecord, scorer: Scorer, folder: str | Path) -> None:
 
     Raises:
         StorageError: The folder cannot be written.
-        InputError: The classifier is of a kind that cannot be kept.
+        InputError: The classifier is of a kind that cannot be kept, or the threshold is none.
     """
+    if math.isnan(record.threshold) or record.threshold == -math.inf:
+        raise InputError(f"the threshold is {record.threshold}; expected a number, or infinity.")
     where = make_folder(folder)
     kind = save_scorer(scorer, where / CLASSIFIER)
     settings = asdict(record.settings)
@@ -79,6 +85,7 @@ def save_guard(record: GuardRecord, scorer: Scorer, folder: str | Path) -> None:
         "version": _VERSION,
         "target": settings.pop("target"),
         "classifier": kind,
+        "classifier_sha256": sha256_file(where / CLASSIFIER / CLASSIFIER_RECORD),
         "threshold": "infinity" if math.isinf(record.threshold) else record.threshold,
         "corruption": settings.pop("corruption"),
         "selection": settings.pop("selection"),
@@ -105,8 +112,8 @@ def read_guard(folder: str | Path) -> GuardRecord:
         return _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{where / RECORD} is no guard of version {_VERSION} ({quoted(error)}). It was changed or damaged: restore "
-            "it from a copy, or fit the guard again."
+            f"{where / RECORD} is no guard of version {_VERSION} ({quoted(error)}). It was made by another version, "
+            "changed or damaged: restore it from a copy, or fit the guard again."
         ) from error
 
 
@@ -127,11 +134,18 @@ def load_guard(
 
     Raises:
         ModelError: The model is another than the guard's; both are named.
+        DataError: The classifier is another than the guard's.
         InputError: The encoder is another than the classifier's, or the strength does not fit the model's dtype.
         As `read_guard`.
     """
     record = read_guard(folder)
     require_model(record, fingerprint_of(lm), name=lm.subject.model, folder=folder)
+    path = Path(folder) / CLASSIFIER / CLASSIFIER_RECORD
+    if path.exists() and sha256_file(path) != record.classifier:
+        raise DataError(
+            f"{path} is not the classifier that the guard beside it was fitted with, and its threshold fits no other. "
+            "Restore it from a copy, or fit the guard again."
+        )
     where = str(lm.device) if lm.device.type == "cuda" else lm.device.type
     scorer = load_scorer(Path(folder) / CLASSIFIER, encoder=encoder, device=where)
     judge = Judge(scorer, record.threshold, matcher=record.matcher(), key=key)
@@ -208,11 +222,20 @@ def _parsed(content: Any) -> GuardRecord:
         format=PromptFormat(**content["format"]),
     )
     threshold = math.inf if content["threshold"] == "infinity" else float(content["threshold"])
-    if math.isnan(threshold):
+    if math.isnan(threshold) or threshold == -math.inf:
         raise ValueError("threshold is not a number")
     names = tuple(content["names"])
     if not all(isinstance(name, str) for name in names):
         raise ValueError("names that are no texts")
     model = dict(content["model"])
     name = str(model.pop("name"))
-    return GuardRecord(settings, threshold, names, float(content["ratio"]), name, model, dict(content["evidence"]))
+    return GuardRecord(
+        settings,
+        threshold,
+        names,
+        float(content["ratio"]),
+        name,
+        model,
+        dict(content["evidence"]),
+        str(content["classifier_sha256"]),
+    )

@@ -1,11 +1,12 @@
 """Which messages are about what must be forgotten: the classifier's score, the names, the threshold, the noise key.
 
-    score(text) = p_f(text) + 1 where the text holds a name of the forget set
+    score(text) = max over readings r of p_f(r)  +  1 where the text holds a name of the forget set
 
-The second term is ours and there only where names are given: mean-pooled vectors tell kinds of questions well and
-people badly who share a part of their names. A conformal threshold asks nothing of a score but that it is computed
-alike for calibration and for use, so its promise holds for the sum as well; where retain prompts hold such names too,
-the threshold rises above 1 by itself and the names are worth nothing.
+Readings are the text as it was written, as it looks (`plain_text`: letters that are hidden or come in unusual forms),
+and with digits that stand for letters. The term for names is ours and there only where names are given: mean-pooled
+vectors tell kinds of questions well and people badly who share a part of their names. A conformal threshold asks
+nothing of a score but that it is computed alike for calibration and for use, so its promise holds for this one as well;
+where retain prompts hold such names too, the threshold rises above 1 by itself and the names are worth nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final, Protocol
 
 import numpy as np
@@ -24,6 +26,7 @@ from audit.matching.encode import Encoder
 
 from .classifier import PromptClassifier, PromptScores
 from .classifier import score as embedding_scores
+from .plain_text import digits_read, plain
 from .selection import NameMatcher
 from .turns import Verdict, replayed
 
@@ -57,12 +60,22 @@ def score_texts(scorer: Scorer, matcher: NameMatcher | None, texts: Sequence[str
 
     Calibrate on exactly these.
     """
-    found = scorer.scores(texts)
-    values = found.p_forget.astype(np.float64)
+    readings = [_readings(text) for text in texts]
+    owners = np.array([place for place, found in enumerate(readings) for _ in found], dtype=np.int64)
+    n = len(texts)
+    found = scorer.scores([*texts, *(text for one in readings for text in one)])
+    values = found.p_forget[:n].astype(np.float64)
+    np.maximum.at(values, owners, found.p_forget[n:])
     if matcher is not None:
-        values = values + [float(bool(matcher.find(text))) for text in texts]
-    values[found.unseen] = np.inf
+        values = values + [float(any(matcher.find(one) for one in (text, digits_read(text)))) for text in texts]
+    values[found.unseen[:n]] = np.inf
     return values
+
+
+def _readings(text: str) -> list[str]:
+    """Other ways to read a text: as it looks, and with digits that stand for letters."""
+    look = plain(text).text
+    return [one for one in dict.fromkeys((look, digits_read(look))) if one != text and one.strip()]
 
 
 class Judge:
@@ -73,7 +86,7 @@ class Judge:
         threshold: A message is flagged above it, strictly; +inf flags only what cannot be read.
         matcher: Names of the forget set, or None.
         key: Secret of the noise, 16 bytes or more; None takes `noise_key`.
-        remember: How many texts' scores are kept; 0 keeps none.
+        remember: How many texts' scores are kept, by a hash of the text; 0 keeps none.
 
     Raises:
         InputError: The threshold is no number, or the key is too short.
@@ -95,22 +108,21 @@ class Judge:
         if len(self._key) < _KEY_BYTES:
             raise InputError(f"the noise key has {len(self._key)} bytes; expected {_KEY_BYTES} or more.")
         self._remember = remember
-        self._known: OrderedDict[str, float] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """As `score_texts`; what cannot be read is +inf."""
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
-        found: dict[str, float] = {}
+        marks = {text: sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts}
+        fresh = [text for text, mark in marks.items() if mark not in self._known]
+        found = {text: self._known[mark] for text, mark in marks.items() if mark in self._known}
         if fresh:
-            found = dict(zip(fresh, score_texts(self.scorer, self.matcher, fresh).tolist(), strict=True))
-        values = np.array([found[text] if text in found else self._known[text] for text in texts], dtype=np.float64)
-        for text in texts:
-            if text in self._known:
-                self._known.move_to_end(text)
-        self._known.update(found)
+            found |= dict(zip(fresh, score_texts(self.scorer, self.matcher, fresh).tolist(), strict=True))
+        for text, mark in marks.items():
+            self._known[mark] = found[text]
+            self._known.move_to_end(mark)
         while len(self._known) > self._remember:
             self._known.popitem(last=False)
-        return values
+        return np.array([found[text] for text in texts], dtype=np.float64)
 
     def conversations(
         self, conversations: Sequence[Sequence[str]], roles: Sequence[Sequence[str]] | None = None

@@ -4,8 +4,8 @@
     rouge         mean ROUGE-L recall of greedy answers
     accuracy      share of multiple-choice questions whose right letter has the highest logit at the last token
 
-Corruption reaches the prompt alone, as in use; a strength that was fitted with the scored answer corrupted as well
-would not be the one that answers meet (spec of ECO, section 3).
+Corruption reaches the prompt alone, as in use. A strength that is fitted with the scored answer corrupted as well, as
+the authors' likelihoods are, is not one that answers meet (spec of ECO, section 3); it can be asked for by its scope.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .evaluate.rouge import rouge_l_recall
 from .formats import PromptFormat
 from .guard import EcoGuard
 from .rows import ChoiceRow, QaRow
+from .selection import Scope
 from .surrogates import Surrogate, chance, where_not_learnt
 from .systems import Bare, System
 
@@ -58,7 +59,9 @@ def check_metrics(metrics: Sequence[str], rows: Rows) -> None:
             )
 
 
-def row_values(system: System, rows: Rows, metric: MetricName, *, max_new_tokens: int) -> NDArray[np.float64]:
+def row_values(
+    system: System, rows: Rows, metric: MetricName, *, max_new_tokens: int, scope: Scope = "prompt"
+) -> NDArray[np.float64]:
     """A metric, row by row; shape (n,)."""
     if metric == "accuracy":
         return measure_choices(system, [row for row in rows if isinstance(row, ChoiceRow)], "rows").measured.values
@@ -66,7 +69,7 @@ def row_values(system: System, rows: Rows, metric: MetricName, *, max_new_tokens
     if metric == "rouge":
         said = system.answers([row.asked for row in told], max_new_tokens=max_new_tokens)
         return np.array([rouge_l_recall(row.answer, text) or 0.0 for row, text in zip(told, said, strict=True)])
-    scores = system.log_probs([row.asked for row in told], [row.answer for row in told])
+    scores = system.log_probs([row.asked for row in told], [row.answer for row in told], scope=scope)
     return np.array([float(np.exp(one.mean())) for one in scores])
 
 
@@ -77,11 +80,15 @@ class GuardMeasure:
         guard: Its corruption's strength is replaced.
         rows: To tune on.
         metrics: Names.
+        scope: How far the corruption reaches where answers are scored.
         max_new_tokens: Of greedy answers.
     """
 
-    def __init__(self, guard: EcoGuard, rows: Rows, metrics: Sequence[MetricName], *, max_new_tokens: int) -> None:
-        self._guard, self._rows, self._metrics, self._n_new = guard, rows, metrics, max_new_tokens
+    def __init__(
+        self, guard: EcoGuard, rows: Rows, metrics: Sequence[MetricName], *, scope: Scope, max_new_tokens: int
+    ) -> None:
+        self._guard, self._rows, self._metrics = guard, rows, metrics
+        self._scope, self._n_new = scope, max_new_tokens
 
     def __call__(self, strength: float, seeds: Sequence[int], /) -> NDArray[np.float64]:
         corruption = dataclasses.replace(self._guard.settings.corruption, strength=strength)
@@ -90,7 +97,8 @@ class GuardMeasure:
 
     def _of(self, system: System) -> list[float]:
         return [
-            float(row_values(system, self._rows, name, max_new_tokens=self._n_new).mean()) for name in self._metrics
+            float(row_values(system, self._rows, name, max_new_tokens=self._n_new, scope=self._scope).mean())
+            for name in self._metrics
         ]
 
 

@@ -210,7 +210,8 @@ def _text(values: dict[str, Any], key: str | None, *, needed: bool = False) -> s
     if isinstance(value, int) and not isinstance(value, bool) and key in ("id", *CLUSTERS):
         return str(value)
     if not isinstance(value, str):
-        raise ValueError(f"{quoted(key)} is {type(value).__name__}; expected a text")
+        found = "missing or null" if value is None else type(value).__name__
+        raise ValueError(f"{quoted(key)} is {found}; expected a text")
     if needed and not value.strip():
         raise ValueError(f"{quoted(key)} is blank")
     if any("\ud800" <= character <= "\udfff" for character in value):

@@ -10,8 +10,8 @@ is scored after its prompt as well, though an answer that is generated is never 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple, Protocol
 
 import torch
@@ -21,9 +21,14 @@ from torch import Tensor
 
 from audit.errors import InputError
 
-Scope = Literal["prompt", "prompt+answer"]
+from .plain_text import plain
 
-_WORD: Final = re.compile(r"[\w\u0300-\u036f]+")
+Scope = Literal["prompt", "prompt+answer"]
+SCOPES: Final[tuple[Scope, ...]] = ("prompt", "prompt+answer")
+
+_WORD: Final = re.compile(r"[^\W_]+")
+_SPELLED: Final = 6
+"""Letters and digits from which a name is found however it is spaced: of shorter ones, two words make too many."""
 
 
 class Span(NamedTuple):
@@ -40,17 +45,18 @@ class Finder(Protocol):
 
 
 class NameMatcher:
-    """Finds names of the forget set in texts, case ignored and misspellings forgiven.
+    """Finds names of the forget set in texts as they look (`plain_text`), case ignored and misspellings forgiven.
 
     As many words of the text as a name has are compared with it: 1 - Indel distance / both lengths >= ``ratio``.
+    Whole words that make a name together are found too, spaced and joined as may be: "H a r r y-Potter", "HarryPotter".
     Only what is listed is found: list "Potter" beside "Harry Potter". In scripts without spaces a name is found only
     where it stands between other characters than letters.
 
     Args:
         names: At least one; each has a letter or a digit.
-        ratio: Likeness from which a name counts as found, above 0 and at most 1 (1: equal but for case). The default
-            is ours: a letter too many or too few in a word of five is forgiven, a wrong one (it counts twice) in a
-            name of ten.
+        ratio: Likeness from which a name counts as found, above 0 and at most 1 (1: equal but for case and looks). The
+            default is ours: a letter too many or too few in a word of five is forgiven, a wrong one (it counts twice)
+            in a name of ten.
 
     Raises:
         InputError: No name, a name without a letter, or a ratio out of range.
@@ -61,35 +67,58 @@ class NameMatcher:
             raise InputError(f"ratio is {ratio!r}; expected a number above 0 and at most 1.")
         self._ratio = ratio
         self._names: dict[int, list[str]] = {}  # by number of words
+        self._joined: set[str] = set()
         for name in names:
-            words = _words(name)
+            shown = plain(name).text
+            words = _words(shown)
             if not words:
                 raise InputError(f"the name {name!r} has no letter or digit, so it cannot be found; leave it out.")
-            self._names.setdefault(len(words), []).append(_folded(name, words))
+            self._names.setdefault(len(words), []).append(_folded(shown, words))
+            joined = _folded(shown, words, between="")
+            if len(joined) >= _SPELLED:
+                self._joined.add(joined)
         if not self._names:
             raise InputError("there is no name to look for; give at least one, or select all tokens but the last.")
 
     def find(self, text: str) -> list[Span]:
         """Where names stand in a text, by start; spans can overlap."""
-        words = _words(text)
-        found = set()
+        shown, origins = plain(text)
+        words = _words(shown)
+        found = self._spelled(shown, words)
         for size, names in self._names.items():
             windows = [words[first : first + size] for first in range(len(words) - size + 1)]
             if not windows:
                 continue
-            shown = [_folded(text, window) for window in windows]
-            likeness = process.cdist(shown, names, scorer=Indel.normalized_similarity)  # (windows, names), float32
+            folded = [_folded(shown, window) for window in windows]
+            likeness = process.cdist(folded, names, scorer=Indel.normalized_similarity)  # (windows, names), float32
             hits = likeness.max(axis=1) >= self._ratio - 1e-6
             found |= {Span(window[0].start, window[-1].end) for window, hit in zip(windows, hits, strict=True) if hit}
-        return sorted(found)
+        return sorted(Span(origins[start], origins[end]) for start, end in found)
+
+    def _spelled(self, text: str, words: Sequence[Span]) -> set[Span]:
+        """Words of a text that make a name where what stands between them is left out."""
+        parts = [_folded(text, [word]) for word in words]
+        ends = list(accumulate(map(len, parts)))
+        starting = {end - len(part): word.start for end, part, word in zip(ends, parts, words, strict=True)}
+        ending = {end: word.end for end, word in zip(ends, words, strict=True)}
+        letters = "".join(parts)
+        found = set()
+        for name in self._joined:
+            start = letters.find(name)
+            while start >= 0:
+                end = start + len(name)
+                if start in starting and end in ending:
+                    found.add(Span(starting[start], ending[end]))
+                start = letters.find(name, start + 1)
+        return found
 
 
 def _words(text: str) -> list[Span]:
     return [Span(*one.span()) for one in _WORD.finditer(text)]
 
 
-def _folded(text: str, words: Sequence[Span]) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text[one.start : one.end]).casefold() for one in words)
+def _folded(text: str, words: Sequence[Span], *, between: str = " ") -> str:
+    return between.join(text[one.start : one.end].casefold() for one in words)
 
 
 def all_but_last(

@@ -102,6 +102,17 @@ class Prepared:
     def ragged(self) -> bool:
         return bool((self.attention_mask == 0).any())
 
+    def part(self, rows: slice) -> Prepared:
+        """Some of the rows, as wide as before."""
+        return Prepared(
+            self.input_ids[rows],
+            self.attention_mask[rows],
+            self.encoded[rows],
+            self.n_answer[rows],
+            tuple((mask[rows], seeds[rows]) for mask, seeds in self.layers),
+            self.verdicts[rows],
+        )
+
     def rows(self) -> list[list[int]]:
         """Token ids of each row without padding."""
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.input_ids, self.attention_mask, strict=True)]
@@ -229,7 +240,7 @@ class Bare:
             prepared = self.prepare([prompts[place] for place in places], room=max_new_tokens)
             rows = prepared.rows()
             with self.corrupting(prepared):
-                found = generate(self.lm, rows, sampling=sampling, seed=0, batch_size=len(rows))
+                found = generate(self.lm, rows, sampling=sampling, seed=0, batch_size=len(rows), halve=False)
             for place, one in zip(places, found, strict=True):
                 said[place] = str(self.lm.tokenizer.decode(list(one.token_ids), skip_special_tokens=True)).strip()
 

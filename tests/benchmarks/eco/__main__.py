@@ -28,15 +28,16 @@ from tests.benchmarks.eco import testbed as people
 from tests.benchmarks.eco.show import shown
 from tests.benchmarks.eco.study import fitted, forgotten, recognised, searched
 from tests.benchmarks.unlearning.models import SIZES, say
-from unlearn.eco.fit import FitPlan, Texts
+from unlearn.eco.deal import deal
+from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, fit_judge
 from unlearn.eco.formats import PromptFormat
 from unlearn.eco.rows import QaRow
 
 
 def study(
     name: str,
-    lm: LanguageModel,
-    gold: LanguageModel,
+    lm: LanguageModel | None,
+    gold: LanguageModel | None,
     texts: Texts,
     plan: FitPlan,
     form: PromptFormat,
@@ -47,13 +48,22 @@ def study(
 ) -> dict[str, Any]:
     say(name)
     encoder = load_encoder(flags.encoder, device=flags.device)
+    record: dict[str, Any] = {"name": name}
+    if flags.recognise_only:
+        dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
+        judge, calibration, _ = fit_judge(texts, dealt, plan, teach=embedding_teacher(encoder, plan))
+        record["recognised"] = recognised(judge, dealt, calibration, general, seed=flags.seed, skip=flags.skip)
+        return record
+    assert lm is not None
+    assert gold is not None
     made = fitted(lm, texts, plan, form, encoder, say)
-    record: dict[str, Any] = {"name": name, "recognised": recognised(made, texts, general, seed=flags.seed)}
+    if not flags.forget_only:
+        record["recognised"] = recognised(
+            made.guard.judge, made.dealt, made.calibration, general, seed=flags.seed, skip=flags.skip
+        )
     record["search"] = searched(made)
     say(f"strength {made.guard.settings.corruption.strength}")
     audit = [row for row in made.dealt.audit if isinstance(row, QaRow)]
-    if flags.recognise_only:
-        return record
     record["forgotten"] = forgotten(
         made,
         gold,
@@ -68,13 +78,26 @@ def study(
     return record
 
 
+def plan_of(flags: argparse.Namespace, target: str, *, with_names: bool) -> FitPlan:
+    return FitPlan(
+        target,
+        alpha=flags.alpha,
+        dims=flags.dims,
+        selection="names" if with_names and flags.select_names else "all",
+        metrics=tuple(flags.metrics),
+        scope=flags.scope,
+        max_new_tokens=flags.new,
+        seed=flags.seed,
+    )
+
+
 def on_testbed(flags: argparse.Namespace) -> list[dict[str, Any]]:
     made = build(flags.size, seed=flags.seed, models=("subject", "retrained", "retrained_2"))
     lm, gold, second = (load(Subject(str(made.models[one]), device=flags.device)) for one in made.models)
     records = []
     for with_names in _both(flags):
         texts = people.texts_of(made, with_names=with_names)
-        plan = FitPlan("some invented people", alpha=flags.alpha, seed=flags.seed, dims=flags.dims)
+        plan = plan_of(flags, "some invented people", with_names=with_names)
         name = f"testbed {flags.size}, seed {flags.seed}, {'with' if with_names else 'without'} names"
         records.append(
             study(
@@ -95,17 +118,20 @@ def on_testbed(flags: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def on_tofu(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    found = _models(flags)
-    found.make_base()
-    for name in ("full", *(tofu.FORGET[one] for one in flags.forget)):
-        found.make(name)
-    lm = load(found.subject("full"))
-    records = []
+    lm, gold = None, None
+    if not flags.recognise_only:
+        found = _models(flags)
+        found.make_base()
+        for name in ("full", *(tofu.FORGET[one] for one in flags.forget)):
+            found.make(name)
+        lm = load(found.subject("full"))
+    records: list[dict[str, Any]] = []
     for forget in flags.forget:
-        gold = load(found.subject(tofu.FORGET[forget]))
+        if lm is not None:
+            gold = load(found.subject(tofu.FORGET[forget]))
         for with_names in _both(flags):
             texts = tofu.texts_of(flags.corpora, forget, with_names=with_names)
-            plan = FitPlan("some fictitious authors", alpha=flags.alpha, seed=flags.seed, dims=flags.dims)
+            plan = plan_of(flags, "some fictitious authors", with_names=with_names)
             name = f"TOFU {forget}, {'with' if with_names else 'without'} names"
             records.append(
                 study(
@@ -172,8 +198,13 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, help="folder of another sentence encoder")
     parser.add_argument("--work", type=Path, help="models of TOFU, kept there")
     parser.add_argument("--make", help="make this model of TOFU and stop")
+    parser.add_argument("--select-names", action="store_true", help="with names, corrupt those alone")
+    parser.add_argument("--metrics", nargs="+", default=["probability"], choices=["probability", "rouge"])
+    parser.add_argument("--scope", default="prompt", choices=["prompt", "prompt+answer"], help="of the search")
     parser.add_argument("--names", choices=["with", "without", "both"], default="both")
-    parser.add_argument("--recognise-only", action="store_true", help="measure no forgetting")
+    parser.add_argument("--recognise-only", action="store_true", help="measure no forgetting; needs no model")
+    parser.add_argument("--skip", nargs="+", default=[], help="attacks that are left out")
+    parser.add_argument("--forget-only", action="store_true", help="measure no recognition")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", action="store_true", help="print the tables of --out, run nothing")
     flags = parser.parse_args()

@@ -7,7 +7,9 @@ from typing import Any
 
 def shown(record: dict[str, Any]) -> str:
     """Everything of one study."""
-    parts = [f"### {record['name']}", _recognised(record)]
+    parts = [f"### {record['name']}"]
+    if record.get("recognised"):
+        parts.append(_recognised(record))
     if record.get("search"):
         parts.append(_search(record["search"]))
     if record.get("forgotten"):
@@ -66,7 +68,7 @@ def _forgotten(own: dict[str, Any]) -> str:
     lines += ["", "| System | Utility | Less bare | KS p raw | folded | by cluster |", "|---|---|---|---|---|---|"]
     for name, parts in own["systems"].items():
         tested = parts["quality"]
-        cells = [f"{tested[key]['p']:.3g}" for key in tested]
+        cells = ["undefined" if one["p"] is None else f"{one['p']:.3g}" for one in tested.values()]
         use = [number(parts.get("utility")), number(parts.get("utility less bare"), 4)]
         lines.append(f"| {name} | {' | '.join([*use, *cells])} |")
     lines += ["", f"over {own['n_keys']} noise keys, median [least, most]:"]

@@ -19,18 +19,20 @@ from audit.runs.schema import EstimateRecord
 from audit.stats.estimate import Estimate
 from unlearn.eco.baselines import FilterRefuse, PromptPrefix
 from unlearn.eco.calibration import Threshold
+from unlearn.eco.deal import Dealt
 from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.qa import USEFUL, Part, Qa, changed_rows, measure_qa, measure_rouge
 from unlearn.eco.evaluate.quality import forget_quality
 from unlearn.eco.evaluate.recall import false_positives, recall
 from unlearn.eco.evaluate.utility import model_utility, utility_difference
 from unlearn.eco.fit import FitPlan, Fitted, Texts, calibration_record, embedding_teacher, fit
-from unlearn.eco.formats import PromptFormat
+from unlearn.eco.formats import Prompt, PromptFormat, messages_of
 from unlearn.eco.guard import EcoGuard
 from unlearn.eco.judge import Judge
 from unlearn.eco.rows import QaRow
 from unlearn.eco.selection import Scope
 from unlearn.eco.systems import Bare, System
+from unlearn.eco.turns import Verdict
 
 SCOPES: tuple[Scope, ...] = ("prompt", "prompt+answer")
 Say = Callable[[str], None]
@@ -54,12 +56,26 @@ def fitted(lm: LanguageModel, texts: Texts, plan: FitPlan, form: PromptFormat, e
     return made
 
 
-def recognised(made: Fitted, texts: Texts, general: Sequence[str], *, seed: int) -> dict[str, Any]:
+class JudgeAlone:
+    """A judge that reads prompts without a model."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def verdicts(self, prompts: Sequence[Prompt]) -> list[Verdict]:
+        found = [messages_of(prompt) for prompt in prompts]
+        contents, roles = ([[message[key] for message in one] for one in found] for key in ("content", "role"))
+        return self.judge.conversations(contents, roles)
+
+
+def recognised(
+    judge: Judge, dealt: Dealt, calibration: Any, general: Sequence[str], *, seed: int, skip: Sequence[str] = ()
+) -> dict[str, Any]:
     """Recall on audit rows under each attack, and false positives."""
-    guard = made.guard
-    audit = [row for row in made.dealt.audit if isinstance(row, QaRow)]
-    test = made.dealt.test
-    promised = made.calibration if isinstance(made.calibration, Threshold) else None
+    guard = JudgeAlone(judge)
+    audit = [row for row in dealt.audit if isinstance(row, QaRow)]
+    test = dealt.test
+    promised = calibration if isinstance(calibration, Threshold) else None
     flagged = false_positives(
         guard,
         [row.asked for row in test],
@@ -71,9 +87,12 @@ def recognised(made: Fitted, texts: Texts, general: Sequence[str], *, seed: int)
     )
     others = false_positives(guard, general, source="general questions", seed=seed)
     return {
-        "calibration": calibration_record(made.calibration),
-        "threshold": guard.judge.threshold,
-        "recall": {one.attack: _told(one.share) for one in recall(guard, audit, attacks(), seed=seed)},
+        "calibration": calibration_record(calibration),
+        "threshold": judge.threshold,
+        "recall": {
+            one.attack: _told(one.share)
+            for one in recall(guard, audit, [one for one in attacks() if one.name not in skip], seed=seed)
+        },
         "false_positives": {one.source: _told(one.rate) for one in (flagged, others)},
         "surplus_p": None if flagged.surplus is None else flagged.surplus.value,
         "listed": [(one.id, one.text, one.score) for one in (*flagged.listed, *others.listed)][:40],
@@ -163,7 +182,9 @@ def forgotten(
         )
         say(f"noise key {number}: {values[-1]}")
     record["keys"] = {
-        name: [float(np.quantile([one[name] for one in values], q)) for q in (0.5, 0, 1)] for name in values[0]
+        name: [float(np.quantile([one[name] for one in values], q)) for q in (0.5, 0, 1)]
+        for name in values[0]
+        if all(one[name] is not None for one in values)
     }
     record["n_keys"] = n_keys
     return record
@@ -201,8 +222,8 @@ def _quality(own: Qa, gold: Qa) -> dict[str, Any]:
     return {one.name: {"distance": _told(one.distance), "p": _p(one)} for one in tested}
 
 
-def _p(one: Any) -> float:
-    return float("nan") if one.p_value is None else float(one.p_value.value)
+def _p(one: Any) -> float | None:
+    return None if one.p_value is None else float(one.p_value.value)
 
 
 def _told(estimate: Estimate) -> dict[str, Any]:

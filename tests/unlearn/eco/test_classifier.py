@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from audit.errors import DataError, IncompleteRunError, InputError
 from audit.matching.encode import Encoder, load_encoder
 from unlearn.eco.calibration import one_sided
-from unlearn.eco.classifier import PromptClassifier, fit, load_classifier, save, score
+from unlearn.eco.classifier import PromptClassifier, fit, load_classifier, logits, save, score
 from unlearn.eco.prompts import strip_template, training_prompts, typo, windows, with_other_names
 
 ASKED = ["Where was {} born?", "What prize did {} win?", "Who taught {} to write?", "In what genre does {} write?"]
@@ -66,10 +69,40 @@ def test_a_score_is_the_maximum_over_windows_by_hand(encoder: Encoder, fitted: P
     found = score(fitted, encoder, texts)
     assert found.n_windows.tolist() == [len(windows(texts[0], encoder)), 0, 1, 1]
     vectors = encoder.encode(windows(texts[0], encoder)).vectors.astype(float)
-    logits = [float(np.dot(vector, fitted.weights)) + fitted.intercept for vector in vectors]
+    logits = [
+        fitted.intercept
+        + sum(
+            weight * np.exp(-fitted.gamma * ((vector - landmark) ** 2).sum())
+            for weight, landmark in zip(fitted.weights, fitted.landmarks, strict=True)
+        )
+        for vector in vectors
+    ]
     assert found.p_forget[0] == pytest.approx(1 / (1 + np.exp(-max(logits))), abs=1e-6)
     assert found.p_forget[1] == 0
     assert found.unseen.tolist() == [False, False, False, True]
+
+
+def test_the_fit_is_logistic_regression_on_nystroems_map(encoder: Encoder) -> None:
+    """scikit-learn's own pipeline, with every training window a landmark."""
+    texts = about([*FORGET, *RETAIN])
+    labels = [name in text for text in texts for name in [FORGET[0] if FORGET[0] in text else FORGET[1]]]
+    made = fit(encoder, texts, labels, inverse_penalty=3.0, gamma=2.0)
+    vectors = encoder.encode(texts).vectors.astype(float)
+    pipeline = make_pipeline(
+        Nystroem(gamma=2.0, n_components=len(texts)), LogisticRegression(C=3.0, class_weight="balanced", max_iter=5_000)
+    ).fit(vectors, labels)
+    assert logits(made, vectors) == pytest.approx(pipeline.decision_function(vectors), abs=0.02)
+    assert len(made.landmarks) == len(texts)
+
+
+def test_half_of_the_landmarks_are_about_what_is_to_be_forgotten(encoder: Encoder) -> None:
+    texts, labels = about([*FORGET, *RETAIN]), [True] * 8 + [False] * 24
+    made = fit(encoder, texts, labels, n_landmarks=10)
+    places = [int(np.argmax(encoder.encode(texts).vectors @ one)) for one in made.landmarks]
+    assert sorted(place < 8 for place in places) == [False] * 5 + [True] * 5
+    few = fit(encoder, texts, labels, n_landmarks=30)
+    assert len(few.landmarks) == 30
+    assert few.n_forget == 8
 
 
 def test_windows_cover_a_text_and_overlap_by_half(encoder: Encoder) -> None:
@@ -91,7 +124,7 @@ def test_files_bring_the_same_scores_back(encoder: Encoder, fitted: PromptClassi
     loaded = load_classifier(tmp_path)
     texts = about(FORGET + HELD_OUT[:1])
     assert np.array_equal(score(loaded, encoder, texts).p_forget, score(fitted, encoder, texts).p_forget)
-    assert dataclasses.replace(loaded, weights=fitted.weights) == fitted
+    assert dataclasses.replace(loaded, weights=fitted.weights, landmarks=fitted.landmarks) == fitted
     with pytest.raises(IncompleteRunError, match=r"holds no classifier\.json"):
         load_classifier(tmp_path / "nowhere")
 
@@ -103,7 +136,7 @@ def test_damaged_files_are_refused(fitted: PromptClassifier, tmp_path: Path, dam
     if damage == "other weights":
         save(dataclasses.replace(fitted, weights=-fitted.weights), tmp_path)
     elif damage == "version":
-        record["version"] = 2
+        record["version"] = 1
     elif damage == "key":
         del record["encoder"]["prompt"]
     else:

@@ -112,6 +112,18 @@ def test_promises_that_cannot_be_held_are_refused(lm: LanguageModel, texts: Text
         fit(lm, texts, misses, form=PromptFormat(), teach=Words, key=b"k" * 16)
 
 
+def test_prompts_that_the_classifier_cannot_read_void_no_promise(lm: LanguageModel, texts: Texts) -> None:
+    class Blind(Words):
+        """Cannot read one prompt in four, and such prompts are always flagged."""
+
+        def scores(self, texts: Sequence[str]) -> PromptScores:
+            unseen = np.array([sum(map(ord, text)) % 4 == 0 for text in texts])
+            return super().scores(texts)._replace(unseen=unseen)
+
+    with pytest.raises(NotEnoughError, match="knows no character"):
+        fit(lm, texts, PLAN, form=PromptFormat(), teach=Blind, key=b"k" * 16)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken
 
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
@@ -71,6 +72,22 @@ def test_a_control_token_that_a_user_writes_is_text(marked: LanguageModel) -> No
     plain, forged = (CHAT.encode(marked, text) for text in ("the cat", "the</s>cat"))
     assert plain.ids.count(end) == forged.ids.count(end) == 1
     assert "".join(forged.text[start:end] for start, end in forged.offsets) == forged.text
+
+
+@pytest.mark.parametrize(("name", "special"), [("<|end|>", True), ("<think>", False)])
+def test_control_tokens_that_were_added_without_a_role_are_text_in_a_message_and_end_an_answer(
+    tmp_path_factory: pytest.TempPathFactory, name: str, special: bool
+) -> None:
+    """Neither is among `all_special_tokens`; the second is not marked as special, but the template writes it."""
+    lm = load_small(tmp_path_factory.mktemp("formats") / "llama")
+    lm.tokenizer.add_tokens([AddedToken(name, special=special, normalized=False)])
+    assert name not in lm.tokenizer.all_special_tokens
+    lm.tokenizer.chat_template = ALTERNATING.replace("</s>", name)
+    control = lm.tokenizer.convert_tokens_to_ids(name)
+    plain, forged = (CHAT.encode(lm, text) for text in ("the cat", f"the{name}cat{name}{name}"))
+    assert plain.ids.count(control) == forged.ids.count(control) == 1
+    assert "".join(forged.text[start:end] for start, end in forged.offsets) == forged.text
+    assert control in stop_ids(lm, CHAT)
 
 
 def test_text_around_a_prompt(lm: LanguageModel) -> None:

@@ -160,6 +160,27 @@ def test_what_does_not_fit_is_refused_with_its_place(lm: LanguageModel, guard: E
         guard.with_corruption(Corruption(strength=1.0, dims=33))
 
 
+@pytest.mark.parametrize("method", ["answers", "log_probs"])
+def test_memory_that_runs_out_halves_a_batch_with_its_corruption(
+    lm: LanguageModel, guard: EcoGuard, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    given = {"answers": {"max_new_tokens": 4}, "log_probs": {"answers": [" hill"] * 5}}[method]
+    expected = getattr(guard, method)(PROMPTS, **given)
+    forward = lm.model.forward
+
+    def tight(*args: object, **kwargs: torch.Tensor) -> object:
+        if len(kwargs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(lm.model, "forward", tight)
+    found = getattr(guard, method)(PROMPTS, **given)
+    if method == "answers":
+        assert found == expected
+    else:
+        np.testing.assert_allclose(np.array(found), np.array(expected), atol=1e-5)
+
+
 def test_float16_refuses_a_strength_that_it_cannot_hold(lm: LanguageModel, tmp_path: Path) -> None:
     half = load_small(tmp_path / "half")
     half.model.half()
@@ -174,7 +195,13 @@ def test_float16_refuses_a_strength_that_it_cannot_hold(lm: LanguageModel, tmp_p
 @pytest.fixture
 def saved(lm: LanguageModel, guard: EcoGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A guard's folder, with a classifier that needs no encoder."""
-    monkeypatch.setattr(guard_files, "save_scorer", lambda scorer, folder: "embedding")
+
+    def save(scorer: object, folder: Path) -> str:
+        folder.mkdir()
+        (folder / "classifier.json").write_text("{}")
+        return "embedding"
+
+    monkeypatch.setattr(guard_files, "save_scorer", save)
     monkeypatch.setattr(guard_files, "load_scorer", lambda folder, encoder=None, **_: Dogs())
     record = GuardRecord(
         dataclasses.replace(guard.settings, selection="names"), 0.5, ("the dog",), 0.9, "llama", fingerprint_of(lm)
@@ -196,6 +223,19 @@ def test_a_guard_is_refused_on_another_model(saved: Path, tmp_path: Path) -> Non
     other = load_small(tmp_path / "other", "qwen2")
     with pytest.raises(ModelError, match=r"fitted for .*llama.* other weights"):
         load_guard(saved, other)
+
+
+def test_a_guard_is_refused_with_another_classifier(saved: Path, lm: LanguageModel) -> None:
+    """As a fit into the same folder leaves it that is killed between its classifier and its guard."""
+    (saved / "classifier" / "classifier.json").write_text('{"of": "a later fit"}')
+    with pytest.raises(DataError, match="is not the classifier that the guard"):
+        load_guard(saved, lm)
+
+
+def test_a_guard_that_flags_everything_is_not_kept_as_one_that_flags_nothing(guard: EcoGuard, tmp_path: Path) -> None:
+    record = GuardRecord(guard.settings, -np.inf, (), 0.9, "llama", {})
+    with pytest.raises(InputError, match="threshold is -inf"):
+        guard_files.save_guard(record, Dogs(), tmp_path / "guard")
 
 
 def test_damaged_folders_are_refused(saved: Path, lm: LanguageModel, tmp_path: Path) -> None:

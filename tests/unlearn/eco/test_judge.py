@@ -10,6 +10,7 @@ import pytest
 from audit.errors import InputError
 from unlearn.eco.classifier import PromptScores
 from unlearn.eco.judge import Judge
+from unlearn.eco.plain_text import digits_read
 from unlearn.eco.selection import NameMatcher
 
 KEY = b"sixteen bytes ok"
@@ -39,6 +40,19 @@ def test_a_name_adds_one_and_what_cannot_be_read_is_infinite() -> None:
     ]
 
 
+def test_a_text_is_read_as_it_looks_as_well() -> None:
+    scorer = Counting()
+    judge = Judge(scorer, 0.5, key=KEY)
+    assert judge.score(["the ｄｏｇ", "the d\u200bog", "the dоg", "the cat", "\u200b"]).tolist() == [
+        0.6,
+        0.6,
+        0.6,
+        0.1,
+        0.1,
+    ]
+    assert scorer.asked[5:] == ["the dog"] * 3  # what looks as it is, and what looks like nothing, is read once
+
+
 def test_an_infinite_threshold_flags_what_cannot_be_read_alone() -> None:
     judge = Judge(Counting(), np.inf, key=KEY)
     flagged = [verdict.flagged for verdict in judge.conversations([["the dog"], ["***"]])]
@@ -58,6 +72,13 @@ def test_texts_are_scored_once_and_the_oldest_are_forgotten() -> None:
     assert scorer.asked == ["a", "b", "c", "b"]
     unremembered = Judge(scorer, 0.5, key=KEY, remember=0)
     assert unremembered.score(["a", "a"]).tolist() == unremembered.score(["a", "a"]).tolist() == [0.1, 0.1]
+
+
+def test_the_memory_holds_no_texts() -> None:
+    """The beginnings of one conversation alone are hundreds of times as long as it is."""
+    judge = Judge(Counting(), 0.5, key=KEY)
+    judge.conversations([["the dog " * 100] * 100])
+    assert sum(len(key) for key in judge._known) < 100 * 100
 
 
 def test_a_query_split_over_turns_is_found_in_the_joined_text() -> None:
@@ -94,3 +115,9 @@ def test_a_name_that_is_split_around_an_answer_is_found_in_the_users_own_turns()
     assert [turn.flagged for turn in verdict.turns] == [True, False, True]
     assert verdict.stale_from == 0
     assert verdict.score > 1
+
+
+def test_digits_for_letters_are_read_as_letters_and_numbers_as_numbers() -> None:
+    assert digits_read("Wh3r3 d035 R3x H4l3 l1v3, in 1990?") == "Where does Rex Hale live, in 1990?"
+    judge = Judge(Counting(), 0.5, matcher=NameMatcher(["Rex Hale"]), key=KEY)
+    assert judge.score(["R3x H4l3", "the d0g", "the dog of 1990"]).tolist() == [1.1, 0.6, 0.6]

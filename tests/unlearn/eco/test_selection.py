@@ -42,6 +42,37 @@ def test_names_are_found_whatever_their_case_and_with_small_errors(text: str, ex
     assert [text[one.start : one.end] for one in spans] == expected
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Har\u200bry Pot\u00adter",  # zero width, soft hyphen
+        "Har\u200fry P\u202eotter",  # directions
+        "Ha\ufe0frry Po\U000e0061tter",  # variation selector, tag
+        "Har\u3164ry Pot\x00ter",  # filler, control
+        "H\u0301a\u0301r\u0301r\u0301y\u0301 P\u20ddo\u0336t\u0336t\u0336e\u0336r\u0336",  # marks
+        "Härry Pötter",
+        "Наrrу Роttеr",  # Cyrillic letters
+        "Ｈａｒｒｙ Ｐｏｔｔｅｒ",
+        "𝐇𝐚𝐫𝐫𝐲 Ⓟⓞⓣⓣⓔⓡ",
+        "ʜᴀʀʀʏ ᴘᴏᴛᴛᴇʀ",
+        "🅷🅰🆁🆁🆈 🇵🅞🆃🆃🅔🆁",
+        "Harry_Potter",
+        "HarryPotter",
+        "H.a.r.r.y P o t t e r",
+    ],
+)
+def test_a_name_is_found_however_it_is_written(written: str) -> None:
+    text = f"(Who) is {written}?"
+    (span,) = NameMatcher(["Harry Potter"]).find(text)
+    assert text[span.start : span.end] == written
+
+
+def test_what_only_holds_a_names_letters_is_no_name() -> None:
+    matcher = NameMatcher(["Potter", "Ann", "Рон"])
+    assert matcher.find("the spot terror") == matcher.find("an n") == matcher.find("сон") == []
+    assert len(matcher.find("Рон")) == 1
+
+
 def test_the_ratio_decides_how_much_a_name_may_differ() -> None:
     """ "Hermoine" and "Hermione" share 7 letters in order: 14 / 16 = 0.875."""
     assert NameMatcher(["Hermione"], ratio=0.875).find("Hermoine?")

@@ -60,6 +60,8 @@ def answer_all(
         InputError: A prompt does not fit, or ``out`` holds rows of another guard or of other prompts.
         As `loading.load_all`.
     """
+    if out is not None:
+        _check_writable(out)
     loaded = load_all(where, subject, encoder=encoder)
     mark = {"guard": loaded.fingerprint, "max_new_tokens": max_new_tokens}
     rows: list[dict[str, Any]] = []
@@ -80,7 +82,8 @@ def answer_all(
             texts = [text for _, text in batch]
             made = [
                 {"id": name, "prompt": text, "answer": answer, "flagged": verdict.flagged,
-                 "score": verdict.score if math.isfinite(verdict.score) else None, **mark}
+                 "score": verdict.score if math.isfinite(verdict.score) else None,
+                 "threshold": guard.judge.threshold, **mark}
                 for (name, text), answer, verdict in zip(
                     batch, guard.answers(texts, max_new_tokens=max_new_tokens), guard.verdicts(texts), strict=True
                 )
@@ -102,10 +105,20 @@ def tell(rows: Sequence[dict[str, Any]], *, out: Path | None, as_json: bool) -> 
     if out is None:
         for row in rows:
             print(for_terminal(row["answer"]))
-            score = "cannot be read" if row["score"] is None else f"score {row['score']:.3g}"
-            print(for_terminal(f"  ({'flagged' if row['flagged'] else 'not flagged'}, {score})"))
+            score = "cannot be read" if row["score"] is None else f"score {row['score']:.6g}"
+            told = "flagged" if row["flagged"] else "not flagged"
+            print(for_terminal(f"  ({told}: {score}; above {row['threshold']:.6g} is flagged)"))
         return
     print(for_terminal(f"{len(rows):,} answers, {n_flagged:,} of them to flagged prompts -> {out}"))
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse, before a model is loaded, a file that cannot be written; none is left behind."""
+    is_new = not out.exists()
+    with storage_errors(out, kept="nothing was answered"):
+        out.open("ab").close()
+        if is_new:
+            out.unlink()
 
 
 def _check(guard: EcoGuard, asked: Sequence[tuple[str, str]], max_new_tokens: int) -> None:

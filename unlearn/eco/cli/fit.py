@@ -56,6 +56,13 @@ def fit(
             "accuracy with --choices]"
         ),
     ] = None,
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="How far the corruption reaches where the search scores answers: prompt, as in use, or prompt+answer, "
+            "as in the paper's code."
+        ),
+    ] = "prompt",
     method: Annotated[
         str, typer.Option(help="How the strength is searched: scan, grid, distance or published.")
     ] = "scan",
@@ -66,8 +73,8 @@ def fit(
     prompt_format: Annotated[
         str, typer.Option("--format", help="chat (the tokenizer's template), or text: --prefix and --suffix around it.")
     ] = "chat",
-    prefix: Annotated[str, typer.Option(help="Of the format text.")] = "",
-    suffix: Annotated[str, typer.Option(help="Of the format text.")] = "",
+    prefix: Annotated[str, typer.Option(help=r"Of the format text; \n in it is a new line.")] = "",
+    suffix: Annotated[str, typer.Option(help=r"Likewise, such as '\nAnswer:'.")] = "",
     classifier: Annotated[
         str, typer.Option(help="embedding (sentence vectors and logistic regression) or fine-tuned.")
     ] = "embedding",
@@ -111,11 +118,12 @@ def fit(
         "strength": strength,
         "selection": selection,
         "metric": metric,
+        "scope": scope,
         "choices": choices,
         "cluster_size": cluster_size,
         "format": prompt_format,
-        "prefix": prefix,
-        "suffix": suffix,
+        "prefix": prefix.replace("\\n", "\n"),  # a shell leaves it as two characters
+        "suffix": suffix.replace("\\n", "\n"),
         "classifier": classifier,
         "encoder": encoder,
         "start": start,

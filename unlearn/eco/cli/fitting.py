@@ -66,6 +66,7 @@ def fit_plan(table: Any, dtype: torch.dtype | None = None) -> FitPlan:
         ratio=table.ratio,
         metrics=table.metrics,
         targets=table.surrogate,
+        scope=table.scope,
         max_new_tokens=table.max_new_tokens,
         search=table.search_settings(most=most),
         inverse_penalty=table.inverse_penalty,

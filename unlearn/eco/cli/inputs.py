@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from audit.lm.tokens import encode
 from audit.text.files import sha256_file
 from audit.text.safe import did_you_mean, quoted
 
-from ..calibration import one_sided, one_sided_by_group
+from ..calibration import one_sided, one_sided_by_group, two_sided
 from ..deal import Dealt
 from ..fit import FitPlan, NotEnoughError, Texts, reworded
 from ..formats import PromptFormat
@@ -86,10 +87,10 @@ def guard_folder(path: Path) -> Path:
             return folder
     if not path.exists():
         near = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"there is no guard at {quoted(path, limit=200)}.{did_you_mean(path.name, near)}")
+        raise InputError(f"there is no guard at {quoted(str(path), limit=200)}.{did_you_mean(path.name, near)}")
     raise InputError(
-        f"{quoted(path, limit=200)} holds no guard: there is no {RECORD} in it or in its folder {GUARD}. Give OUT of "
-        "`palimpsest eco fit`, once it has ended."
+        f"{quoted(str(path), limit=200)} holds no guard: there is no {RECORD} in it or in its folder {GUARD}. Give OUT "
+        "of `palimpsest eco fit`, once it has ended."
     )
 
 
@@ -100,22 +101,27 @@ def check_enough(texts: Texts, dealt: Dealt, plan: FitPlan) -> None:
         NotEnoughError: Says how many are needed.
     """
     n = len(dealt.calibration)
-    if plan.alpha_forget is not None:
-        n_misses = len(reworded(dealt.tuning))
-        found = [one_sided([0.0] * n, alpha=plan.alpha)]
-        if n_misses:  # without any, the fit says what is lacking
-            found.append(one_sided([0.0] * n_misses, alpha=plan.alpha_forget))
+    n_misses = len(reworded(dealt.tuning)) if plan.alpha_forget is not None else 0
+    if plan.alpha_forget is not None and n_misses:  # without any, the fit says what is lacking
+        both = two_sided([0.0] * n, [0.0] * n_misses, alpha_retain=plan.alpha, alpha_forget=plan.alpha_forget)
+        found = [both.retain, both.forget]
     elif texts.groups:
         labels = [texts.groups[row.id] for row in dealt.calibration]
         found = list(one_sided_by_group([0.0] * n, labels, alpha=plan.alpha).values())
     else:
         found = [one_sided([0.0] * n, alpha=plan.alpha)]
     warnings = [one.warning for one in found if one.warning is not None]
-    if warnings:
-        raise NotEnoughError(
-            f"{'; '.join(warnings).rstrip('.')}. {len(texts.retain):,} retain prompts were given, of which {n:,} were "
-            "dealt to the calibration. Give more, or a larger alpha."
-        )
+    if not warnings:
+        return
+    misses = f" {n_misses:,} rewordings (forget scores) bound the misses." if n_misses else ""
+    needed = ""
+    if not texts.groups and found[0].warning is not None:
+        n_all = math.ceil(found[0].n_needed * len(texts.retain) / n)
+        needed = f", so that about {n_all:,} are needed in all"
+    raise NotEnoughError(
+        f"{'; '.join(warnings).rstrip('.')}. {len(texts.retain):,} retain prompts were given, of which {n:,} were "
+        f"dealt to the calibration{needed}.{misses} Give more, or a larger rate."
+    )
 
 
 def check_prompts(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from .plan import Baseline
 QUESTIONS = "eco-questions"
 MEASURED = "measured"
 _TIMED_TOKENS = 64
+_TURNS: Final = 5
 _NO_ROUGE = Measured("not measured under this noise", (), (), np.zeros(0))
 
 
@@ -256,8 +257,20 @@ class Measuring:
         return found
 
     def _false_positives(self) -> list[dict[str, Any]]:
-        promised = promised_by(self.record)
+        # Only of the file that calibration was dealt from: rows of it were left out because the fit saw them.
+        dealt_from = self.left.given["retain"] > self.left.measured["retain"]
+        promised = promised_by(self.record) if dealt_from else None
         found = []
+        talks = _conversations(self._retain)
+        if talks and self.guard.form.kind == "chat":
+            found.append(
+                false_positives(
+                    self.guard,
+                    talks,
+                    source=f"conversations of {_TURNS} such prompts",
+                    seed=self._table.seed,
+                )
+            )
         for source, rows, threshold in (
             ("prompts that may pass, held out", self._retain, promised),
             ("general questions", self._general, None),
@@ -317,6 +330,17 @@ class Measuring:
         return Evaluation(self.record.settings.target, latency=tuple(found)).tables()["latency"]
 
 
+def _conversations(rows: Sequence[Any]) -> list[list[dict[str, str]]]:
+    """Prompts that may pass, so many to a conversation, with an answer of nothing between them."""
+    found = []
+    for start in range(0, len(rows) - _TURNS + 1, _TURNS):
+        talk: list[dict[str, str]] = []
+        for row in rows[start : start + _TURNS]:
+            talk += [{"role": "user", "content": row.asked}, {"role": "assistant", "content": "I see."}]
+        found.append(talk[:-1])
+    return found
+
+
 def promised_by(record: GuardRecord) -> Threshold | None:
     """The threshold that bounds false positives, as the guard's file tells it; None where nothing bounds them."""
     told = record.evidence.get("threshold", {})
@@ -342,22 +366,29 @@ def evaluation_record(measuring: Measuring) -> dict[str, Any]:
 def evaluation_lines(record: dict[str, Any]) -> list[str]:
     """For a terminal."""
     tables = record["tables"]
-    told = [
-        f"recognised, {row['attack']}: {_shown(row['share'])} (prompts: {row['n_prompts']:,})"
+    given, measured = record["rows"]["given"], record["rows"]["measured"]
+    left = ", ".join(
+        f"{given[name] - measured[name]:,} of {given[name]:,} {name} rows" for name in given if given[name]
+    )
+    told = [f"left out, since the guard was fitted on them: {left}"]
+    told += [
+        f"recognised, {row['attack']}: {_shown(row['share'])} ({counted(row['n_prompts'], 'prompt')} in "
+        f"{counted(row['share']['n'], 'cluster')})"
         for row in tables["recall"]
         if row["share"]["value"] is not None
     ]
-    told += [f"flagged by mistake, {row['source']}: {_shown(row['rate'])} (n {row['rate']['n']:,})"
+    told += [f"flagged by mistake, {row['source']}: {_shown(row['rate'])} ({counted(row['rate']['n'], 'prompt')})"
              for row in tables["false positives"]]  # fmt: skip
     for name, measure in (("questions and answers", "probability"), ("multiple choice", "right choices")):
         told += [
-            f"{measure}, forget rows, {row['system']}: {_shown(row['estimate'])} (n {row['estimate']['n']:,})"
+            f"{measure}, forget rows, {row['system']}: {_shown(row['estimate'])} "
+            f"({counted(row['estimate']['n'], 'cluster')})"
             for row in tables[name]
             if row["part"] == "forget" and row.get("scope", "prompt") == "prompt" and row["measure"].startswith(measure)
         ]
     told += [
         f"forget quality, {one['test']}: median p {np.median(one['p_values']):.3g}, {min(one['p_values']):.3g} to "
-        f"{max(one['p_values']):.3g} over {counted(len(one['p_values']), 'draw')} of the noise"
+        f"{max(one['p_values']):.3g} over {counted(len(one['p_values']), 'draw')} of the noise (small: told from gold)"
         for one in record["noise"]
         if one["scope"] == "prompt" and one["p_values"]
     ]

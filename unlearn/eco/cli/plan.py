@@ -15,6 +15,7 @@ from audit.cli.plan_table import Name, PlanTable
 from audit.errors import InputError
 from audit.lm.subject import Dtype, Subject
 from audit.runs.plan import resolve_path
+from audit.text.safe import counted
 
 from ..calibration import Action
 from ..search import SearchSettings
@@ -143,6 +144,7 @@ class EcoTable(_ModelTable):
     selection: Literal["all", "names"] = "all"
     ratio: float = 0.9
     metric: tuple[Literal["probability", "rouge", "accuracy"], ...] = ()
+    scope: Literal["prompt", "prompt+answer"] = "prompt"
     max_new_tokens: int = Field(default=64, ge=1)
 
     choices: bool = False
@@ -191,7 +193,9 @@ class EcoTable(_ModelTable):
         if any((name == "accuracy") != self.choices for name in self.metrics):
             raise ValueError("the metric accuracy is of multiple choice (choices), and the others of answers.")
         if self.surrogate and len(self.surrogate) != len(self.metrics):
-            raise ValueError(f"surrogate has {len(self.surrogate)} values for {len(self.metrics)} metrics.")
+            raise ValueError(
+                f"surrogate has {counted(len(self.surrogate), 'value')} for {counted(len(self.metrics), 'metric')}."
+            )
         try:
             self.search_settings()
         except InputError as error:

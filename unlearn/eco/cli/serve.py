@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -45,10 +46,12 @@ def serve(
     it, so that answers to flagged prompts are the same after a restart.
     """
     options.quiet_libraries()
-    from ..serve.start import serve as run_server  # isort: skip  # first: it says what is not installed
+    from ..serve.start import check_address, serve as run_server  # isort: skip  # first: it says what is not installed
+    from ..judge import KEY_VARIABLE
     from ..serve.engine import Limits
     from .loading import load_all
 
+    check_address(host, port)
     subject = options.subject(
         model,
         revision=revision,
@@ -60,6 +63,8 @@ def serve(
     )
     limits = Limits(max_rows=max_running, max_waiting=max_waiting, max_new_tokens=max_new_tokens, seconds=seconds)
     loaded = load_all(guard, subject, encoder=encoder)
+    if not quiet and KEY_VARIABLE not in os.environ:
+        print(f"{KEY_VARIABLE} is not set: after a restart flagged prompts get other answers", file=sys.stderr)
 
     def ready(address: str) -> None:
         if not quiet:

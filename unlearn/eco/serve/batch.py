@@ -113,7 +113,8 @@ class Batch:
             caches.split(self._cache, n_first), (slice(None, n_first), slice(n_first, None)), strict=True
         ):
             part = Batch.__new__(Batch)
-            part._guard, part._prepared, part._switch, part._cache = self._guard, self._prepared, self._switch, cache
+            part._guard, part._switch, part._cache = self._guard, self._switch, cache
+            part._prepared = self._prepared if self._switch is None else self._prepared.part(rows)
             part.jobs, part._lengths = self.jobs[rows], self._lengths[rows]
             part._ids, part._mask = self._ids[rows], self._mask[rows]
             parts.append(part)

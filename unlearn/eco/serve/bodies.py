@@ -142,7 +142,7 @@ def _object(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(f"the body is no JSON in UTF-8: {quoted(error, limit=120)}") from None
+        raise RefusedError(f"the body is no JSON in UTF-8: {str(error)[:120]}.") from None
     if not isinstance(body, dict):
         raise RefusedError(f"the body is a JSON {_name(body)}; expected an object.")
     return body

@@ -65,13 +65,7 @@ def serve(
     Raises:
         InputError: The address cannot be used, a key is too short, or one is missing where it is needed.
     """
-    known = os.environ if environment is None else environment
-    key, metrics_key = _key(known, API_KEY_VARIABLE), _key(known, METRICS_KEY_VARIABLE)
-    if key is None and not is_loopback(host):
-        raise InputError(
-            f"the host is {quoted(host)}, which other machines can reach, and {API_KEY_VARIABLE} is not set. Set it to "
-            "a secret of 16 characters or more, or serve on 127.0.0.1."
-        )
+    key, metrics_key = _keys(host, os.environ if environment is None else environment)
     door = Door(
         model=model,
         fingerprint=fingerprint,
@@ -99,12 +93,32 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
 
 
+def check_address(host: str, port: int) -> None:
+    """Refuse, before a model is loaded, an address that `serve` would refuse after it.
+
+    Raises:
+        InputError: As `serve`.
+    """
+    _keys(host, os.environ)
+    _listening(host, port).close()
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine alone; a name other than localhost is not taken for it."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _keys(host: str, environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    key, metrics_key = _key(environment, API_KEY_VARIABLE), _key(environment, METRICS_KEY_VARIABLE)
+    if key is None and not is_loopback(host):
+        raise InputError(
+            f"the host is {quoted(host)}, which other machines can reach, and {API_KEY_VARIABLE} is not set. Set it to "
+            "a secret of 16 characters or more, or serve on 127.0.0.1."
+        )
+    return key, metrics_key
 
 
 def _key(environment: Mapping[str, str], variable: str) -> str | None:

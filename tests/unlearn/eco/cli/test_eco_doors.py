@@ -18,7 +18,7 @@ from audit.text.files import sha256_file
 from tests.cli.conftest import Call
 from tests.unlearn.eco.cli.conftest import HOSTILE, fit_command, write_rows
 from tests.unlearn.eco.small_encoders import build_encoder
-from unlearn.eco.cli import fitting, measuring
+from unlearn.eco.cli import fitting, loading, measuring
 from unlearn.eco.cli.json_lines import append_lines
 from unlearn.eco.evaluate.attacks import Attack, attacks
 from unlearn.eco.evaluate.report import evaluate_qa
@@ -64,6 +64,7 @@ def test_a_fit_leaves_a_guard_with_its_evidence(small: Path, fitted: Path, call:
     }  # fmt: skip
     page = (fitted / "report.html").read_text(encoding="utf-8")
     assert "The metric against the strength" in page
+    assert "palimpsest eco run plan.toml" in page
     assert page.count("<svg") == 3
     assert "four <b>" not in page
     assert "four &lt;b&gt;people" in page
@@ -129,6 +130,27 @@ def test_apply_tells_which_prompts_were_flagged_and_goes_on(
         assert words in refused("eco", "apply", fitted, small / "model", "--prompt", prompt, "--device", "cpu")
     assert "other weights" in refused("eco", "apply", fitted, small / "other", "--prompt", "a", "--device", "cpu")
     assert "no guard" in refused("eco", "apply", small, small / "model", "--prompt", "a")
+    assert "no guard at 'nowhere'" in refused("eco", "apply", "nowhere", small / "model", "--prompt", "a")
+    answered = call("eco", "apply", fitted, small / "model", "--prompt", "a", "--max-new-tokens", 1, "--device", "cpu")
+    assert f"above {read_guard(fitted / 'guard').threshold:.6g} is flagged" in answered.out
+
+
+def test_a_file_of_answers_that_cannot_be_written_is_refused_before_the_model_is_loaded(
+    small: Path, fitted: Path, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unlearn.eco.cli.answering.load_all", lambda *_, **__: pytest.fail("loaded"))
+    command = ["eco", "apply", fitted, small / "model", "--prompt", "a", "--out"]
+    assert "its folder does not exist" in refused(*command, tmp_path / "none" / "rows.jsonl")
+    assert "nothing was answered" in refused(*command, tmp_path)
+
+
+def test_a_backslash_and_an_n_in_the_text_around_a_prompt_is_a_new_line(
+    small: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("unlearn.eco.cli.fit.run_tables", lambda tables, *_, **__: told.update(tables["eco"]))
+    assert call(*fit_command(small, "run", "--format", "text", "--prefix", "Q: ", "--suffix", r"\nAnswer:")).code == 0
+    assert (told["prefix"], told["suffix"]) == ("Q: ", "\nAnswer:")
 
 
 def test_an_evaluation_leaves_out_what_was_fitted_on_and_goes_on_after_a_kill(
@@ -165,6 +187,7 @@ def test_an_evaluation_leaves_out_what_was_fitted_on_and_goes_on_after_a_kill(
     assert by_attack["untouched"]["n_prompts"] == 6  # as many as --max-rows
     assert "no translations" in by_attack["translation"]["share"]["why"]
     assert {len(one["p_values"]) for one in record["noise"]} == {2}
+    assert "8 of 16 forget rows" in done.out
     assert "recognised, untouched" in done.out
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert HOSTILE not in page
@@ -218,7 +241,9 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_made(
     (tmp_path / "blank.jsonl").write_text('{"question": "  ", "answer": "a"}\n')
     cases = {
         ("--names", "empty.txt"): "holds no names",
-        ("--alpha", "0.001"): "at least 999 are needed",
+        ("--alpha", "0.001"): "at least 999 are needed. 48 retain prompts were given, of which 14 were dealt to the "
+        "calibration, so that about 3,426 are needed in all",
+        ("--surrogate", "0.5", "--surrogate", "0.5"): "values for 1 metric.",
         ("--alpha", "1.5"): "between 0 and 1",
         ("--metric", "probabilty"): "metric",
         ("--function", "rand_noise"): "is unknown",
@@ -344,9 +369,15 @@ def test_serve_loads_the_guard_before_it_listens(
         told.update(more, guard=guard)
 
     monkeypatch.setattr(start, "serve", serve)
-    command = ["eco", "serve", fitted, small / "model", "--device", "cpu", "--quiet", "--max-running", 2]
-    assert call(*command, "--port", 0).code == 0
+    command = ["eco", "serve", fitted, small / "model", "--device", "cpu", "--max-running", 2, "--port", 0]
+    monkeypatch.delenv("PALIMPSEST_ECO_KEY", raising=False)
+    begun = call(*command)
+    assert begun.code == 0
+    assert "PALIMPSEST_ECO_KEY is not set" in begun.err
     assert (told["model"], told["host"], told["port"], told["limits"].max_rows) == ("model", "127.0.0.1", 0, 2)
     assert told["fingerprint"] == sha256_file(fitted / "guard" / "guard.json")[:16]
     assert told["guard"].judge.threshold == read_guard(fitted / "guard").threshold
-    assert "other weights" in refused("eco", "serve", fitted, small / "other", "--device", "cpu")
+    assert "other weights" in refused("eco", "serve", fitted, small / "other", "--device", "cpu", "--port", 0)
+    monkeypatch.setattr(loading, "load_all", lambda *_, **__: pytest.fail("loaded"))
+    assert "PALIMPSEST_ECO_API_KEY is not set" in refused(*command, "--host", "0.0.0.0")
+    assert "65,535" in refused(*command, "--port", 99_999)

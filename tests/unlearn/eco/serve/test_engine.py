@@ -157,6 +157,22 @@ def test_memory_that_runs_out_is_met_with_halves(guard: EcoGuard, when: str) -> 
     assert refused
 
 
+def test_halves_are_read_again_with_their_own_corruption_where_a_longrope_model_needs_it(tmp_path: Path) -> None:
+    guard = guard_of(load_small(tmp_path, "phi3"))
+    prompts = ("the dog sat", "the dog ran")
+    n_new = 32 - len(guard.prepare([prompts[0]]).encoded[0].ids) + 4
+    expected = [alone(guard, prompt, n_new=n_new) for prompt in prompts]
+
+    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+        if len(output) > 1 and output.shape[1] == 1:
+            raise RuntimeError("CUDA out of memory")
+
+    with running(guard) as engine, hooked(guard.lm.model.model.layers[-1].mlp, hook):
+        askers = [Asker(prompt, max_new_tokens=n_new) for prompt in prompts]
+        engine.submit([asker.job for asker in askers])
+        assert [asker.answer()[0] for asker in askers] == expected
+
+
 def test_what_is_wrong_with_one_prompt_in_the_model_is_not_heard_by_the_others(guard: EcoGuard) -> None:
 
     def hook(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
