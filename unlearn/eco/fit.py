@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -229,6 +230,11 @@ def fit(
             )
         guard = guard.with_corruption(dataclasses.replace(settings.corruption, strength=found.strength))
         warnings += found.warnings + found.fallbacks
+    if form.kind == "text" and not form.suffix:
+        warnings += (
+            "nothing stands behind a prompt in this format, so that the prompt's own last token is the last one and is "
+            "never corrupted; give a suffix",
+        )
     held_out = {
         "retain": scores_of(scorer, matcher, [row.asked for row in dealt.test], "test prompts", progress),
         "forget": scores_of(scorer, matcher, reworded(dealt.audit), "reworded audit rows", progress),
@@ -238,7 +244,7 @@ def fit(
         judge.threshold,
         texts.names,
         plan.ratio,
-        lm.subject.model,
+        _name(lm.subject.model),
         fingerprint_of(lm),
         {
             "threshold": calibration_record(calibration),
@@ -327,6 +333,11 @@ def _threshold_record(one: Threshold) -> dict[str, Any]:
         "value": "infinity" if math.isinf(one.value) else one.value,
         "rate": EstimateRecord.of(one.rate).model_dump(),
     }
+
+
+def _name(model: str) -> str:
+    """Of a folder its last part: a guard is handed on, and where its model lay is nobody's business."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def seen_record(dealt: Dealt) -> dict[str, list[str]]:
