@@ -76,7 +76,7 @@ def fit(
     prefix: Annotated[str, typer.Option(help=r"Of the format text; \n in it is a new line.")] = "",
     suffix: Annotated[str, typer.Option(help=r"Likewise, such as '\nAnswer:'.")] = "",
     classifier: Annotated[
-        str, typer.Option(help="embedding (sentence vectors and logistic regression) or fine-tuned.")
+        str, typer.Option(help="embedding (sentence vectors and kernel logistic regression) or fine-tuned.")
     ] = "embedding",
     encoder: flags.Encoder = None,
     start: Annotated[

@@ -241,4 +241,8 @@ def _search_table(fitted: Fitted) -> pa.Table:
 
 def kind_of(scorer: Scorer) -> str:
     """The classifier in words."""
-    return "logistic regression on sentence embeddings" if isinstance(scorer, EmbeddingScorer) else "fine-tuned encoder"
+    return (
+        "kernel logistic regression on sentence embeddings"
+        if isinstance(scorer, EmbeddingScorer)
+        else "fine-tuned encoder"
+    )
