@@ -391,7 +391,9 @@ INTERVALS = (
         "shares of 40:200 and 200:100, skewed apart, AUC 0.6",
         partial(auc_strata, sizes=((40, 200), (200, 100))),
     ),
-    covers_or_wide(STRATA, "30 strata of 1 + 10, skewed apart, AUC 0.6", partial(auc_strata, sizes=((1, 10),) * 30)),
+    covers_or_wide(
+        STRATA, "30 strata of 1 + 10, skewed apart, AUC 0.6", partial(auc_strata, sizes=((1, 10),) * 30), slow=True
+    ),
     covers(STRATA, "6 strata of 10 + 99, skewed apart, AUC 0.6", partial(auc_strata, sizes=((10, 99),) * 6), slow=True),
     covers(STRATA, "10 + 200, AUC 0.6", partial(auc_strata, sizes=((10, 200),)), slow=True),
     covers_at_least(STRATA, "5 + 200, AUC 0.6 (Hoeffding)", partial(auc_strata, sizes=((5, 200),))),

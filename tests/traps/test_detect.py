@@ -82,6 +82,7 @@ def test_traps_stand_out_one_by_one_only_where_enough_of_them_reach_the_smallest
         assert all(arms[2].verdict == "found" for arms in draws)
 
 
+@pytest.mark.slow
 def test_where_nothing_was_planted_arm_tests_reject_as_often_as_alpha_says() -> None:
     plan = replace(PLAN, n_draws=199)
     p_values = np.array(
