@@ -175,6 +175,19 @@ def keep_apart(folder: Path, inputs: Subject) -> None:
             )
 
 
+def check_out(out: Path, inputs: Subject) -> None:
+    """Refuses a file, and the folder of an input's model, also by a link, before anything is written to ``--out``.
+
+    Raises:
+        InputError: ``out`` is a file, or as `keep_apart`.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; expected a folder, or a new one's name.")
+    links = [path for path in out.iterdir() if path.is_symlink()] if out.is_dir() else []
+    for folder in (out, *links):
+        keep_apart(folder, inputs)
+
+
 def finished(out: Path, key: str, *, inputs: Subject) -> dict[str, Any] | None:
     """The record of a result that is in ``out`` already, or None when it is still to be made.
 

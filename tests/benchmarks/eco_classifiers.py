@@ -82,7 +82,7 @@ def costs(world: World, encoder: Encoder) -> None:
     fitted = []
     fitting = seconds(lambda: fitted.append(fit(encoder, training.texts, training.forget)))
     scoring = seconds(lambda: score(fitted[0], encoder, fresh)) / len(fresh)
-    print(f"| {encoder.name}, logistic regression | {fitting:.1f} s | {1e3 * scoring:.2f} ms |", flush=True)
+    print(f"| {encoder.name}, kernel logistic regression | {fitting:.1f} s | {1e3 * scoring:.2f} ms |", flush=True)
     plan = FineTuning()
     n_steps = plan.recipe(len(training.texts)).n_steps
     for name, shape in SHAPES.items():
@@ -104,6 +104,8 @@ def costs(world: World, encoder: Encoder) -> None:
 
 
 def shown(one: Estimate) -> str:
+    if one.low is None or one.high is None:
+        return f"{one.value:.2f} (no interval)" if one.value is not None else "undefined"
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
@@ -171,7 +173,7 @@ def recall(world: World, encoder: Encoder, rates: Sequence[float], epochs: int) 
 
     classifier = []
     spent = seconds(lambda: classifier.append(fit(encoder, training.texts, training.forget)))
-    report("vectors, logistic regression", spent, lambda texts: score(classifier[0], encoder, texts))
+    report("vectors, kernel logistic regression", spent, lambda texts: score(classifier[0], encoder, texts))
     for rate in rates:
         tuned: list[FineTuned] = []
         plan = FineTuning(learning_rate=rate, epochs=epochs)

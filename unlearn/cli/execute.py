@@ -34,7 +34,7 @@ from ..apart import check_apart, shared_lines
 from ..baselines.method import OWN_SETTINGS
 from ..baselines.methods import METHODS
 from ..card import model_card
-from ..checkpoints import keep_apart
+from ..checkpoints import check_out
 from ..curves import Curves
 from ..findings import AUDIT, ITEMS, Change, Made, changes, lines, make_section
 from ..watch import Watch, hold_out, make_watch, passages
@@ -129,7 +129,7 @@ def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet
         "inputs": read.inputs,
     }
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
-    _check_out(folder, subject)
+    check_out(folder, subject)
     if not (folder / "run.json").exists():  # a refused run leaves no folder that the mended one cannot use
         _check_texts(table, read, tokens)
     located = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
@@ -262,15 +262,6 @@ def _blocks(tokens: Any, text: str, size: int) -> list[list[int]]:
         return []
     lead = prefix_ids(tokens)
     return [list(block.token_ids) for block in make_blocks(tokens.tokenizer, text, n_tokens=size, prefix=lead)]
-
-
-def _check_out(out: Path, subject: Subject) -> None:
-    """Refuses a file, and the model's own folder, also by a link, before anything is written there."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; expected a folder, or a new one's name.")
-    links = [path for path in out.iterdir() if path.is_symlink()] if out.is_dir() else []
-    for folder in (out, *links):
-        keep_apart(folder, subject)
 
 
 def _made(

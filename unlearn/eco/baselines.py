@@ -54,9 +54,7 @@ class FilterRefuse:
 
     def verdicts(self, prompts: Sequence[Prompt]) -> list[Verdict]:
         """What the judge says of each prompt's messages."""
-        found = [messages_of(prompt) for prompt in prompts]
-        contents, roles = ([[message[key] for message in one] for one in found] for key in ("content", "role"))
-        return self._judge.conversations(contents, roles)
+        return self._judge.verdicts(prompts)
 
     def flagged(self, prompts: Sequence[Prompt]) -> NDArray[np.bool_]:
         return np.array([verdict.flagged for verdict in self.verdicts(prompts)], dtype=np.bool_)

@@ -10,7 +10,7 @@ that kernel, with class weights N / (2 N_c).
 Source: spec of ECO, section 2.1, the lightweight variant. Departures: no fine-tuned RoBERTa; windows, where the authors
 cut a prompt after 512 tokens; no published threshold applies: see `unlearn.eco.calibration`. The kernel is ours: plain
 logistic regression is a plane through the vectors and cannot hold twenty authors apart from all others (recall of the
-very prompts that it was trained on .56, with the kernel .99; docs/benchmarks.md).
+very prompts that it was trained on .40 on TOFU's forget10, with the kernel .97; docs/benchmarks.md).
 
 A classifier belongs to the encoder that it was fitted with, and refuses any other. On disk it is safetensors and JSON.
 """

@@ -138,9 +138,8 @@ class FitPlan:
             raise InputError(
                 f"there are {len(self.targets)} targets for {len(self.metrics)} metrics; expected as many."
             )
-        Corruption(self.function, self.strength or (1.0 if self.needs_strength else None), self.dims)
-        if self.strength is not None and not self.needs_strength:
-            raise InputError(f"corruption {self.function} uses no strength; leave it out.")
+        given = self.strength if self.strength is not None or not self.needs_strength else self.search.lower
+        Corruption(self.function, given, self.dims)  # refuses what is unfit
 
     @property
     def needs_strength(self) -> bool:
@@ -213,15 +212,16 @@ def fit(
     judge, calibration, warnings = fit_judge(texts, dealt, plan, teach=teach, key=key, progress=progress)
     scorer, matcher = judge.scorer, judge.matcher
 
+    searched = plan.needs_strength and plan.strength is None
     settings = GuardSettings(
         plan.target,
-        Corruption(plan.function, plan.strength or (plan.search.lower if plan.needs_strength else None), plan.dims),
+        Corruption(plan.function, plan.search.lower if searched else plan.strength, plan.dims),
         plan.selection,
         form,
     )
     guard = EcoGuard(lm, judge, settings)
     found = None
-    if plan.needs_strength and plan.strength is None:
+    if searched:
         found = _search(guard, lm, texts, dealt, plan, base, done, on_measured, progress)
         if found.strength is None:
             raise InputError(

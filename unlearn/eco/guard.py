@@ -107,6 +107,10 @@ class EcoGuard(Bare):
         settings = dataclasses.replace(self.settings, corruption=corruption)
         return EcoGuard(self.lm, self.judge, settings, finder=self._finder)
 
+    def with_key(self, key: bytes) -> EcoGuard:
+        """The same guard with other noise."""
+        return EcoGuard(self.lm, self.judge.with_key(key), self.settings, finder=self._finder)
+
     def forcing(self, seed: int) -> Forced:
         """The guard as if every prompt were flagged, with noise of this seed: for the search of the strength."""
         return Forced(self.lm, self.judge, self.settings, finder=self._finder, seed=seed)

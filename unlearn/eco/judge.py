@@ -11,6 +11,7 @@ where retain prompts hold such names too, the threshold rises above 1 by itself 
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 from collections import OrderedDict
@@ -26,6 +27,7 @@ from audit.matching.encode import Encoder
 
 from .classifier import PromptClassifier, PromptScores
 from .classifier import score as embedding_scores
+from .formats import Prompt, messages_of
 from .plain_text import digits_read, plain
 from .selection import NameMatcher
 from .turns import Verdict, replayed
@@ -67,7 +69,9 @@ def score_texts(scorer: Scorer, matcher: NameMatcher | None, texts: Sequence[str
     values = found.p_forget[:n].astype(np.float64)
     np.maximum.at(values, owners, found.p_forget[n:])
     if matcher is not None:
-        values = values + [float(any(matcher.find(one) for one in (text, digits_read(text)))) for text in texts]
+        values = values + [
+            float(any(matcher.find(one) for one in (text, *more))) for text, more in zip(texts, readings, strict=True)
+        ]
     values[found.unseen[:n]] = np.inf
     return values
 
@@ -104,11 +108,15 @@ class Judge:
         if np.isnan(threshold):
             raise InputError("the threshold is not a number; expected one, or infinity.")
         self.scorer, self.threshold, self.matcher = scorer, float(threshold), matcher
-        self._key = noise_key() if key is None else key
-        if len(self._key) < _KEY_BYTES:
-            raise InputError(f"the noise key has {len(self._key)} bytes; expected {_KEY_BYTES} or more.")
+        self._key = _checked(noise_key() if key is None else key)
         self._remember = remember
         self._known: OrderedDict[bytes, float] = OrderedDict()
+
+    def with_key(self, key: bytes) -> Judge:
+        """The same judge with other noise; what it remembers is shared, since scores do not depend on the key."""
+        twin = copy.copy(self)
+        twin._key = _checked(key)
+        return twin
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """As `score_texts`; what cannot be read is +inf."""
@@ -123,6 +131,16 @@ class Judge:
         while len(self._known) > self._remember:
             self._known.popitem(last=False)
         return np.array([found[text] for text in texts], dtype=np.float64)
+
+    def verdicts(self, prompts: Sequence[Prompt]) -> list[Verdict]:
+        """The verdict on each prompt's messages, whoever they are from; no model's format is asked.
+
+        Raises:
+            InputError: As `formats.messages_of`.
+        """
+        found = [messages_of(prompt) for prompt in prompts]
+        contents, roles = ([[message[key] for message in one] for one in found] for key in ("content", "role"))
+        return self.conversations(contents, roles)
 
     def conversations(
         self, conversations: Sequence[Sequence[str]], roles: Sequence[Sequence[str]] | None = None
@@ -153,6 +171,12 @@ class Judge:
                 verdict = _either(verdict, replayed(own, score=score, threshold=threshold, secret=self._key), places)
             found.append(verdict)
         return found
+
+
+def _checked(key: bytes) -> bytes:
+    if len(key) < _KEY_BYTES:
+        raise InputError(f"the noise key has {len(key)} bytes; expected {_KEY_BYTES} or more.")
+    return key
 
 
 def _users(texts: Sequence[str], roles: Sequence[str]) -> list[int]:

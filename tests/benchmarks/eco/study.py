@@ -26,13 +26,12 @@ from unlearn.eco.evaluate.quality import forget_quality
 from unlearn.eco.evaluate.recall import false_positives, recall
 from unlearn.eco.evaluate.utility import model_utility, utility_difference
 from unlearn.eco.fit import FitPlan, Fitted, Texts, calibration_record, embedding_teacher, fit
-from unlearn.eco.formats import Prompt, PromptFormat, messages_of
+from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard
 from unlearn.eco.judge import Judge
 from unlearn.eco.rows import QaRow
 from unlearn.eco.selection import Scope
 from unlearn.eco.systems import Bare, System
-from unlearn.eco.turns import Verdict
 
 SCOPES: tuple[Scope, ...] = ("prompt", "prompt+answer")
 Say = Callable[[str], None]
@@ -56,28 +55,15 @@ def fitted(lm: LanguageModel, texts: Texts, plan: FitPlan, form: PromptFormat, e
     return made
 
 
-class JudgeAlone:
-    """A judge that reads prompts without a model."""
-
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
-
-    def verdicts(self, prompts: Sequence[Prompt]) -> list[Verdict]:
-        found = [messages_of(prompt) for prompt in prompts]
-        contents, roles = ([[message[key] for message in one] for one in found] for key in ("content", "role"))
-        return self.judge.conversations(contents, roles)
-
-
 def recognised(
     judge: Judge, dealt: Dealt, calibration: Any, general: Sequence[str], *, seed: int, skip: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Recall on audit rows under each attack, and false positives."""
-    guard = JudgeAlone(judge)
     audit = [row for row in dealt.audit if isinstance(row, QaRow)]
     test = dealt.test
     promised = calibration if isinstance(calibration, Threshold) else None
     flagged = false_positives(
-        guard,
+        judge,
         [row.asked for row in test],
         source="retain test",
         ids=[row.id for row in test],
@@ -85,13 +71,13 @@ def recognised(
         promised=promised,
         seed=seed,
     )
-    others = false_positives(guard, general, source="general questions", seed=seed)
+    others = false_positives(judge, general, source="general questions", seed=seed)
     return {
         "calibration": calibration_record(calibration),
         "threshold": judge.threshold,
         "recall": {
             one.attack: _told(one.share)
-            for one in recall(guard, audit, [one for one in attacks() if one.name not in skip], seed=seed)
+            for one in recall(judge, audit, [one for one in attacks() if one.name not in skip], seed=seed)
         },
         "false_positives": {one.source: _told(one.rate) for one in (flagged, others)},
         "surplus_p": None if flagged.surplus is None else flagged.surplus.value,
@@ -167,7 +153,7 @@ def forgotten(
     }
     values = []
     for number in range(n_keys):
-        other = with_key(guard, key_of(number))
+        other = guard.with_key(key_of(number))
         own = measured(other, {"forget": rows["forget"]}, scopes=SCOPES[:1], n_new=n_new)["forget", "prompt"]
         raw, folded, clustered = forget_quality(own, golden["forget", "prompt"])
         values.append(
@@ -188,12 +174,6 @@ def forgotten(
     }
     record["n_keys"] = n_keys
     return record
-
-
-def with_key(guard: EcoGuard, key: bytes) -> EcoGuard:
-    judge = Judge(guard.judge.scorer, guard.judge.threshold, matcher=guard.judge.matcher, key=key)
-    judge._known = guard.judge._known  # scores do not depend on the key
-    return EcoGuard(guard.lm, judge, guard.settings)
 
 
 def _changed(before: Qa, after: Qa, guard: EcoGuard, rows: Sequence[QaRow]) -> dict[str, Any]:

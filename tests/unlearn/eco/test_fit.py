@@ -137,6 +137,13 @@ def test_rows_that_do_not_do(lm: LanguageModel, texts: Texts, changes: dict[str,
         fit(lm, dataclasses.replace(texts, **changes), PLAN, form=PromptFormat(), teach=Words, key=b"k" * 16)  # type: ignore[arg-type]
 
 
+def test_a_given_strength_is_taken_as_it_is_also_0(lm: LanguageModel, texts: Texts) -> None:
+    plan = dataclasses.replace(PLAN, strength=0.0)
+    made = fit(lm, texts, plan, form=PromptFormat(), teach=Words, key=b"k" * 16)
+    assert made.guard.settings.corruption.strength == 0.0
+    assert made.found is None
+
+
 def test_plans_that_contradict_themselves() -> None:
     for changes in (
         {"alpha": 0.0},

@@ -121,3 +121,20 @@ def test_digits_for_letters_are_read_as_letters_and_numbers_as_numbers() -> None
     assert digits_read("Wh3r3 d035 R3x H4l3 l1v3, in 1990?") == "Where does Rex Hale live, in 1990?"
     judge = Judge(Counting(), 0.5, matcher=NameMatcher(["Rex Hale"]), key=KEY)
     assert judge.score(["R3x H4l3", "the d0g", "the dog of 1990"]).tolist() == [1.1, 0.6, 0.6]
+
+
+def test_another_key_changes_the_noise_and_asks_the_classifier_nothing() -> None:
+    scorer = Counting()
+    judge = Judge(scorer, 0.5, key=KEY)
+    (before,) = judge.verdicts(["the dog"])
+    (after,) = judge.with_key(KEY[::-1]).verdicts(["the dog"])
+    assert after.turns[0].seed != before.turns[0].seed
+    assert after.score == before.score
+    assert scorer.asked == ["the dog"]
+    with pytest.raises(InputError, match="5 bytes"):
+        judge.with_key(b"short")
+
+
+def test_a_name_in_digits_between_invisible_letters_is_found() -> None:
+    judge = Judge(Counting(), 0.5, matcher=NameMatcher(["Rex Hale"]), key=KEY)
+    assert judge.score(["R\u200b3x H4\u00adl3"])[0] > 1

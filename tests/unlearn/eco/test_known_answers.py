@@ -16,7 +16,7 @@ from audit.matching.encode import load_encoder
 from audit.stats.ks import ks_two_sample
 from audit.testbed.planted import Testbed, build
 from tests.benchmarks.eco import testbed as people
-from tests.benchmarks.eco.study import key_of, measured, with_key
+from tests.benchmarks.eco.study import key_of, measured
 from unlearn.eco.calibration import Threshold
 from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.qa import Qa, changed_rows
@@ -85,7 +85,7 @@ def test_forget_quality_is_golds_and_the_full_models_answers_are_not(
     assert ks_two_sample(full.probability.values, gold.probability.values)[1].value < 1e-3
     values = []
     for number in range(KEYS):
-        raw = forget_quality(on_forget(with_key(made.guard, key_of(number)), made), gold)[0]
+        raw = forget_quality(on_forget(made.guard.with_key(key_of(number)), made), gold)[0]
         assert raw.p_value is not None
         values.append(raw.p_value.value)
     assert np.median(values) > 0.05
@@ -116,6 +116,8 @@ def test_false_positives_keep_the_promise_and_rewordings_are_recognised(made: Fi
     found = false_positives(
         made.guard, [row.asked for row in test], source="retain test", promised=made.calibration, seed=0
     )
+    assert found.rate.value is not None
+    assert found.rate.value <= 0.025
     assert found.surplus is not None
     assert found.surplus.value > 0.01
     wanted = ("paraphrase, given", "long benign beginning", "split over two turns")

@@ -25,7 +25,7 @@ from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json, write_text
 from audit.text.safe import for_terminal
 
-from ...checkpoints import keep_apart
+from ...checkpoints import check_out
 from ..card import guard_card
 from ..deal import deal
 from ..findings import fit_lines, fit_record, fit_section
@@ -89,7 +89,7 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
         parts.check(tokens, form, texts.forget, texts.retain, table.evaluate)
     whole = _whole("eco", table, inputs)
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
-    _check_out(folder, subject)
+    check_out(folder, subject)
     lm = _loader(subject)
     with _start(folder, FIT, whole, text, path) as run:
         if not run.complete:
@@ -129,7 +129,7 @@ def _evaluate(table: Any, text: str, path: Path, out: Path | None, quiet: bool) 
     parts.check(load_tokens(subject), record.settings.format, rows["forget"], rows["retain"], table)
     whole = _whole("evaluate", table, inputs)
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
-    _check_out(folder, subject)
+    check_out(folder, subject)
     lm = _loader(subject)
     with _start(folder, EVALUATION, whole, text, path) as run:
         if not run.complete:
@@ -182,13 +182,6 @@ def _fingerprint(subject: Subject) -> dict[str, Any]:
 def _loader(subject: Subject) -> Callable[[], LanguageModel]:
     """The model, loaded when it is first needed: a run that is there already needs none."""
     return cache(lambda: load(subject))
-
-
-def _check_out(folder: Path, subject: Subject) -> None:
-    """Refuses a file, and the model's own folder, before anything is written there."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder} is a file; expected a folder, or a new one's name.")
-    keep_apart(folder, subject)
 
 
 def _findings(sections: list[AuditSection]) -> Findings:

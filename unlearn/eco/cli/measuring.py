@@ -35,7 +35,6 @@ from ..evaluation_findings import Left, evaluation_section
 from ..evaluation_tables import Noise
 from ..guard import EcoGuard
 from ..guard_files import GuardRecord, load_guard, read_guard
-from ..judge import Judge
 from ..rows import ChoiceRow, QaRow
 from ..systems import Bare, System
 from .measured_records import choice_of, choice_record, item_table, qa_of, qa_record
@@ -108,9 +107,7 @@ class Measuring:
         return hashlib.sha256(f"palimpsest eco evaluation {self._table.seed} {number}".encode()).digest()
 
     def _under(self, number: int) -> EcoGuard:
-        judge = self.guard.judge
-        again = Judge(judge.scorer, judge.threshold, matcher=judge.matcher, key=self._key(number))
-        return EcoGuard(self.guard.lm, again, self.guard.settings)
+        return self.guard.with_key(self._key(number))
 
     def _systems(self) -> Iterator[tuple[str, Callable[[], System]]]:
         def bare() -> Bare:
