@@ -23,7 +23,7 @@ class Head:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
-        self._decoder = _decoder(lm.model)
+        self._decoder = decoder_of(lm.model)
         self._linear = lm.model.get_output_embeddings()
         if self._linear is None:
             raise ModelError(_unknown(lm.model, "has no language-model head that can be found"))
@@ -119,8 +119,12 @@ def _log_probs(logits: Tensor, targets: Tensor, *, moments: bool) -> Tensor:
     return torch.stack([chosen - top[:, 0] - log_z, mean - log_z, variance.sqrt().clamp_min(MIN_STD)])
 
 
-def _decoder(model: Any) -> nn.Module:
-    """The part below the head; transformers gives Llama 4's whole language model, head included."""
+def decoder_of(model: Any) -> nn.Module:
+    """The part below the head; transformers gives Llama 4's whole language model, head included.
+
+    Raises:
+        ModelError: The architecture has none that can be run by itself.
+    """
     decoder = model.get_decoder()
     if getattr(decoder, "get_output_embeddings", lambda: None)() is not None:
         decoder = getattr(decoder, "model", None)

@@ -108,3 +108,13 @@ def hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def pre_hooked(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Calls ``hook(module, args, named)``, which changes nothing, before each forward pass inside the block."""
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,196 @@
+"""A model with maps behind its modules: for a block, or until it is told to stop.
+
+The maps act on every token, of the prompt and of what is generated (LinEAS, arXiv:2503.10679). They look at one token
+at a time, so that a cache of keys and values stays right as long as the strength does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from audit.errors import InputError, ModelError
+from audit.lm.hooks import hooked, patched, pre_hooked
+
+from .maps import AffineMap, Maps, check_strength
+
+Strength = float | Sequence[float]
+"""One for all texts, or one for each text of the batch."""
+
+
+@dataclass(slots=True)
+class Steered:
+    """What happened inside the block.
+
+    Attributes:
+        calls: Site -> forward passes in which its map acted; empty at strength 0, where there is nothing to call.
+        passes: Forward passes of the whole model.
+    """
+
+    calls: dict[str, int] = field(default_factory=dict)
+    passes: int = 0
+
+
+@contextmanager
+def steered(model: nn.Module, maps: Maps, strength: Strength = 1.0) -> Iterator[Steered]:
+    """Steer a model inside the block; afterwards it is what it was, also after an error.
+
+    Args:
+        model: A model of transformers; ``forward`` and ``generate`` are called as always.
+        maps: Site -> map.
+        strength: 0 leaves the model alone (no hook at all), 1 is as fitted; more than 1 is not in the paper. With one
+            for each text, the batch must have as many rows, or a multiple of it (beams, several samples).
+
+    Yields:
+        Counts of calls, so that a caller can tell that every step was steered.
+
+    Raises:
+        InputError: A site is not in the model, a width differs, a strength is not finite, a batch has other rows, or a
+            cache was filled at another strength.
+        ModelError: The model ran, and some site's module was not called: a fused kernel goes past it.
+    """
+    strengths = _strengths(strength)
+    done = Steered()
+    if not maps or not any(strengths):
+        yield done
+        return
+    guard = _Caches(strengths)
+    patches = {site: _patch(site, one, strength, strengths) for site, one in maps.items()}
+    with ExitStack() as stack:
+        done.calls = stack.enter_context(patched(model, patches))
+
+        def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            guard.check(named.get("past_key_values"))
+
+        def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            done.passes += 1
+            guard.filled(getattr(output, "past_key_values", None))  # a cache that the model itself began
+
+        stack.enter_context(pre_hooked(model, before))
+        stack.enter_context(hooked(model, after))
+        yield done
+    missed = [site for site, n in done.calls.items() if n == 0]
+    if done.passes and missed:
+        raise ModelError(
+            f"{type(model).__name__} ran {done.passes:,} times, but module {missed[0]} was never called "
+            f"({len(missed):,} of {len(maps):,} sites), so its map did nothing. A fused kernel may go past it; load "
+            "the model with plain modules, or fold the maps into its weights."
+        )
+
+
+class SteeredModel:
+    """A model that stays steered until `stop`; also a context manager.
+
+    Args:
+        model: As in `steered`.
+        maps: Likewise.
+        strength: Likewise; ``strength`` can be set later, between calls.
+
+    ``stop`` raises as `steered` does where a site was never called.
+    """
+
+    def __init__(self, model: nn.Module, maps: Maps, strength: Strength = 1.0) -> None:
+        self.model, self.maps = model, dict(maps)
+        self._stack = ExitStack()
+        self._strength: Strength = strength
+        self._done = self._stack.enter_context(steered(model, self.maps, strength))
+
+    @property
+    def strength(self) -> Strength:
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: Strength) -> None:
+        _strengths(value)
+        self._stack.close()
+        self._stack = ExitStack()
+        self._strength = value
+        self._done = self._stack.enter_context(steered(self.model, self.maps, value))
+
+    @property
+    def done(self) -> Steered:
+        """Counts since the strength was last set."""
+        return self._done
+
+    def stop(self) -> None:
+        """Take the hooks away; the model is what it was."""
+        self._stack.close()
+
+    def __enter__(self) -> SteeredModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+
+def _strengths(strength: Strength) -> tuple[float, ...]:
+    if isinstance(strength, int | float):
+        return (check_strength(strength),)
+    found = tuple(check_strength(one) for one in strength)
+    if not found:
+        raise InputError("there are no strengths; expected one number, or one for each text.")
+    return found
+
+
+_FILLED: WeakKeyDictionary[Any, tuple[float, ...]] = WeakKeyDictionary()  # cache -> strengths, over all blocks
+
+
+class _Caches:
+    """Which strengths a cache of keys and values was filled at. Of others, its keys are another model's."""
+
+    def __init__(self, strengths: tuple[float, ...]) -> None:
+        self._strengths = strengths
+
+    def check(self, cache: Any) -> None:
+        if cache is None:
+            return
+        length = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+        before = _FILLED.get(cache)
+        if length and before != self._strengths:
+            told = "without steering" if before is None else f"at strength {_told(before)}"
+            raise InputError(
+                f"the cache (past_key_values) holds {length:,} tokens that were read {told}, and the strength is now "
+                f"{_told(self._strengths)}. Start a new cache after the strength changes."
+            )
+        _FILLED[cache] = self._strengths
+
+    def filled(self, cache: Any) -> None:
+        if cache is not None:
+            _FILLED[cache] = self._strengths
+
+
+def _told(strengths: tuple[float, ...]) -> str:
+    return ", ".join(f"{one:g}" for one in strengths[:8])
+
+
+def _patch(site: str, one: AffineMap, strength: Strength, strengths: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
+    single = isinstance(strength, int | float)
+    ready: dict[torch.device, AffineMap] = {}  # a site's map on each device that it is asked for
+
+    def patch(z: Tensor) -> Tensor:
+        if z.shape[-1] != len(one):
+            raise InputError(
+                f"the map of {site} has {len(one):,} neurons, the module {z.shape[-1]:,}; it is of another model."
+            )
+        if z.device not in ready:
+            ready[z.device] = (one.at(strengths[0]) if single else one).to(z.device)
+        if single:
+            return ready[z.device](z)
+        copies, rest = divmod(len(z), len(strengths))
+        if rest or not copies:
+            raise InputError(
+                f"there are {len(strengths):,} strengths for a batch of {len(z):,} texts at {site}; expected one for "
+                "each text, in their order."
+            )
+        return ready[z.device].each(z, torch.tensor(strengths, device=z.device).repeat_interleave(copies))
+
+    return patch
