@@ -28,7 +28,7 @@ from ..checkpoints import TrainingState
 from .config import FitSettings
 from .loss import Distances, check_sizes
 from .maps import AffineMap
-from .network import Network, Parameters, Pooled, as_maps
+from .network import Network, Pooled, as_maps
 from .prox import proximal_step
 
 _SAVE_EVERY = 50  # steps between states on disk
@@ -37,9 +37,14 @@ _READ_AT_ONCE = 64  # texts, where a loss is only read
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Sentences that steer nothing: their loss says when to stop."""
+    """Sentences that fit nothing: their loss says when to stop.
 
-    network: Network
+    Attributes:
+        n: How many of the network's source sentences, the last ones.
+        distances: Their targets, held out as well.
+    """
+
+    n: int
     distances: Distances
 
 
@@ -53,6 +58,7 @@ class Fitted:
         before: Delta_l of all source sentences by site, untouched.
         after: The same with the maps.
         held_out: (step, C of the held-out sentences) of each look.
+        held_out_before: C of the held-out sentences before the first step; None where there are none.
         step: Steps after which the maps were taken.
     """
 
@@ -62,6 +68,7 @@ class Fitted:
     after: dict[str, float]
     held_out: tuple[tuple[int, float], ...]
     step: int
+    held_out_before: float | None = None
 
 
 def fit_maps(
@@ -81,7 +88,7 @@ def fit_maps(
     """Learn the maps.
 
     Args:
-        network: Source sentences through the frozen network.
+        network: Source sentences through the frozen network, those held out at the end.
         distances: Target activations of the loss sites.
         widths: Map site -> neurons; in the order in which the network meets them.
         settings: How.
@@ -98,8 +105,9 @@ def fit_maps(
             longer finite.
         As the network and `TrainingState`.
     """
-    batch = min(len(network), settings.batch or len(network))
-    check_sizes(len(network), batch, forced=settings.forced)
+    n = len(network) - (0 if held_out is None else held_out.n)
+    batch = min(n, settings.batch or n)
+    check_sizes(n, batch, forced=settings.forced)
     if settings.patience is not None and held_out is None:
         raise InputError("patience needs held-out sentences; give some, or leave patience out.")
     parameters = _parameters(widths, start, device, dtype)
@@ -111,9 +119,10 @@ def fit_maps(
     record = state.record
     with network.opened(parameters) as pooled:
         if first == 0:
-            record["before"] = _read(network, pooled, distances)
+            record["before"] = _read(pooled, range(n), distances)
+            record["held_out_before"] = None if held_out is None else _loss(pooled, n, held_out)
         for step in range(first, settings.steps):
-            which = rows_of(step, len(network), batch, seed=settings.seed)
+            which = rows_of(step, n, batch, seed=settings.seed)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
             optimizer.zero_grad(set_to_none=True)
@@ -137,16 +146,14 @@ def fit_maps(
             done = step + 1
             progress("fit: steps", done, settings.steps)
             if held_out is not None and (done % settings.check_every == 0 or done == settings.steps):
-                with held_out.network.opened(_frozen(parameters)) as pooled_out:
-                    criterion = sum_of(_read(held_out.network, pooled_out, held_out.distances), held_out.distances)
-                record["evaluations"].append([done, {"criterion": criterion}])
+                record["evaluations"].append([done, {"criterion": _loss(pooled, n, held_out)}])
                 state.keep_if_best(done)
                 if settings.patience is not None and _stalled(record["evaluations"], settings.patience):
                     break
             if done % _SAVE_EVERY == 0:
                 state.save(done)
         taken = state.restore_best() if held_out is not None else None
-        after = _read(network, pooled, distances)
+        after = _read(pooled, range(n), distances)
     progress("fit: steps", settings.steps, settings.steps)
     return Fitted(
         as_maps(parameters),
@@ -155,6 +162,7 @@ def fit_maps(
         after,
         tuple((int(step), float(found["criterion"])) for step, found in record["evaluations"]),
         len(record["losses"]) if taken is None else taken,
+        record["held_out_before"],
     )
 
 
@@ -200,10 +208,15 @@ def sum_of(by_site: Mapping[str, float], distances: Distances) -> float:
 
 
 @torch.no_grad()
-def _read(network: Network, pooled: Callable[[Sequence[int]], Pooled], distances: Distances) -> dict[str, float]:
-    """Delta_l of all texts by site."""
-    groups = [range(start, min(start + _READ_AT_ONCE, len(network))) for start in range(0, len(network), _READ_AT_ONCE)]
+def _read(pooled: Callable[[Sequence[int]], Pooled], which: Sequence[int], distances: Distances) -> dict[str, float]:
+    """Delta_l of texts by site."""
+    groups = [which[start : start + _READ_AT_ONCE] for start in range(0, len(which), _READ_AT_ONCE)]
     return distances.by_site(torch.cat([distances.joined(pooled(group)) for group in groups]))
+
+
+def _loss(pooled: Callable[[Sequence[int]], Pooled], n: int, held_out: HeldOut) -> float:
+    """C of the held-out sentences, which follow the ``n`` that are fitted on."""
+    return sum_of(_read(pooled, range(n, n + held_out.n), held_out.distances), held_out.distances)
 
 
 def _stalled(evaluations: Sequence[Any], patience: int) -> bool:
@@ -221,10 +234,6 @@ def _parameters(
             nn.Parameter(part.detach().to(device=device, dtype=dtype, copy=True)) for part in (one.w, one.b)
         )
     return found
-
-
-def _frozen(parameters: Parameters) -> dict[str, tuple[Tensor, Tensor]]:
-    return {site: (w.detach(), b.detach()) for site, (w, b) in parameters.items()}
 
 
 def _optimizer(settings: FitSettings, parameters: list[Tensor]) -> torch.optim.Optimizer:

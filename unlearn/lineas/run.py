@@ -16,7 +16,7 @@ from audit.text.safe import counted
 from .config import FitSettings
 from .fit import Fitted, HeldOut, fit_maps
 from .loss import Distances
-from .maps import AffineMap, support_share
+from .maps import AffineMap, Maps, support_share
 from .network import Sentences, pooled_activations
 from .pooling import Pooling
 from .sites import Site, find_sites
@@ -164,6 +164,7 @@ def learn(
     target: Sequence[str],
     plan: Plan | None = None,
     *,
+    start: Maps | None = None,
     work: Path | None = None,
     progress: Progress = silent,
 ) -> Learnt:
@@ -174,6 +175,7 @@ def learn(
         source: What is unwanted.
         target: What is wanted.
         plan: Where and how; None takes the paper's.
+        start: Maps to start from; without them w = 1, b = 0.
         work: Folder of the state, from which a killed fit goes on.
         progress: Called after each step.
 
@@ -196,22 +198,25 @@ def learn(
         pooled = pooled_activations(lm, target_rows, read, pooling, what=what)
         return Distances.to(pooled, neurons=settings.neurons, over_sites=settings.sites)
 
-    def network(source_rows: list[list[int]]) -> Sentences:
-        return Sentences(lm, source_rows, read, pooling, checkpointing=settings.checkpointing)
-
     held_out = None
     if rows.source_out:
-        held_out = HeldOut(network(rows.source_out), distances(rows.target_out, "held-out target"))
+        held_out = HeldOut(len(rows.source_out), distances(rows.target_out, "held-out target"))
     pooled_activations(lm, rows.source, read, pooling, what="source")  # refuses what is not finite, by its site
     fitted = fit_maps(
-        network(rows.source),
+        Sentences(lm, [*rows.source, *rows.source_out], read, pooling, checkpointing=settings.checkpointing),
         distances(rows.target, "target"),
         {site.name: site.width for site in sites},
         settings,
+        start=start,
         held_out=held_out,
         device=lm.device,
         work=work,
-        key=content_key(plan=plan.to_record(), rows=[rows.source, rows.target], model=lm.fingerprint.to_record()),
+        key=content_key(
+            plan=plan.to_record(),
+            rows=[rows.source, rows.target, rows.source_out, rows.target_out],
+            model=lm.fingerprint.to_record(),
+            start=None if start is None else {site: [one.w.tolist(), one.b.tolist()] for site, one in start.items()},
+        ),
         progress=progress,
     )
     return Learnt(fitted, tuple(sites), tuple(loss_sites), len(rows.source), len(rows.target), rows.n_cut)
