@@ -14,7 +14,7 @@ from unlearn.lineas.maps import AffineMap
 
 from .toys import Toy, draw, increasing, not_realisable, shuffled, tanh_layer
 
-ADAM = FitSettings(optimizer="adam", lr=0.02, steps=3000, batch=None)
+ADAM = FitSettings(optimizer="adam", lr=0.02, steps=1500, batch=None)
 SGD = FitSettings(batch=None)
 
 
@@ -28,7 +28,7 @@ def close(one: AffineMap, w: Tensor, b: Tensor, tolerance: float) -> bool:
     return float((one.w - w).abs().max()) < tolerance and float((one.b - b).abs().max()) < tolerance
 
 
-@pytest.mark.parametrize("settings", [replace(ADAM, steps=2000), SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("settings", [ADAM, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_site_recovers_the_map_that_made_the_target(settings: FitSettings, seed: int) -> None:
     """y = a x + c in another order: the paper's gradient descent at 0.1 and Adam both find (a, c)."""
@@ -61,7 +61,7 @@ def test_a_map_at_site_1_is_found_through_a_loss_at_site_2_alone() -> None:
     x = draw(32, 12, 0)
     a, c = increasing(12, 0)
     toy = Toy(x, (lambda z: torch.tanh(0.5 * z) + 0.2 * z,), read=("site2",))
-    found, loss = fit(toy, shuffled(x * a + c, 0), replace(ADAM, steps=4000), "site1")
+    found, loss = fit(toy, shuffled(x * a + c, 0), ADAM, "site1")
     assert loss < 1e-9
     assert close(found.maps["site1"], a, c, 1e-5)
 
@@ -112,7 +112,7 @@ def test_a_floor_keeps_scales_from_reflecting() -> None:
     distances = toy.targets(-x)
     found = {
         floor: fit_maps(
-            toy, distances, toy.widths(), replace(ADAM, floor=floor, steps=1500), start=start, dtype=torch.float64
+            toy, distances, toy.widths(), replace(ADAM, floor=floor, steps=800), start=start, dtype=torch.float64
         )
         for floor in (None, 0.01)
     }
