@@ -1,0 +1,1 @@
+"""What steering does and what it costs: attribute rate, perplexity, and the two together."""
