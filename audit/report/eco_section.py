@@ -71,11 +71,17 @@ def _roc(tables: dict[str, Table], scores: pd.DataFrame | None) -> Figure:
         for name, most in (("Whole", 1.0), ("Few false positives", near))
     )
     caption = (
-        f"{len(forget):,} rewordings of held-out forget rows against {len(retain):,} held-out prompts that may pass. "
+        f"{len(forget):,} rewordings of held-out forget rows against {len(retain):,} held-out {_passing(row)}. "
         f"The point is the threshold: {words}. The dashed line is the rate that was promised as the highest, on "
         "average; the shaded strip is where the rate of this very threshold is to be expected."
     )
     return Figure("roc", title, caption, panels)
+
+
+def _passing(row: dict[str, Any]) -> str:
+    """What may pass, as the calibration's row calls it: prompts, or conversations of them; a group's are prompts."""
+    told = str(row["of"])
+    return told if told.endswith("that may pass") else "prompts that may pass"
 
 
 def _loosest(table: Table) -> dict[str, Any]:

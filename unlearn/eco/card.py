@@ -7,6 +7,7 @@ from audit.report.tables import markdown_escaped
 from audit.runs.schema import EstimateRecord
 from audit.stats.estimate import Estimate
 
+from .conversations import units
 from .findings import NOT_PROTECTED
 from .fit_made import FitMade
 from .words import corruption_words, selection_words
@@ -24,7 +25,7 @@ def guard_card(made: FitMade) -> str:
         "Corrupted": f"{selection_words(settings)}: {corruption_words(settings.corruption)}",
         "Names in the score": f"{len(record.names):,}",
     }
-    measured = [("Flagged of held-out prompts that may pass", made.false_positives),
+    measured = [(f"Flagged of held-out {units(made.turns)} that may pass", made.false_positives),
                 ("Recognised of held-out rewordings", made.recall)]  # fmt: skip
     if fitted.found is not None:
         for one in fitted.found.metrics:

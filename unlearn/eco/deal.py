@@ -52,7 +52,8 @@ def deal(forget: ForgetRows, retain: ForgetRows, *, shares: Shares, seed: int) -
 
     Args:
         forget: Rows about what is to be forgotten, of two clusters or more.
-        retain: Rows whose prompts may pass; a prompt that stands among the forget ones is refused.
+        retain: Rows whose prompts may pass; what is asked by a forget row too is refused. A question with other options
+            is another one.
         shares: Each in (0, 1); every part gets one cluster or prompt at least.
         seed: Of the dealing.
 
@@ -90,8 +91,8 @@ def _by_cluster(
 
 
 def _refuse_shared(forget: ForgetRows, retain: ForgetRows) -> None:
-    known = {_plain(row.prompt) for row in forget}
-    both = [row for row in retain if _plain(row.prompt) in known]
+    known = {_plain(row.asked) for row in forget}
+    both = [row for row in retain if _plain(row.asked) in known]
     if both:
         raise InputError(
             f"{len(both):,} retain prompts stand among the forget prompts, first {both[0].prompt[:60]!r}; expected "

@@ -11,7 +11,9 @@ import numpy as np
 from audit.runs.schema import AuditSection, EstimateRecord, Finding, PValueRecord
 from audit.text.safe import counted
 
+from .conversations import units
 from .evaluate.report import BEFORE, GOLD
+from .evaluate.similarity import NAMES
 from .evaluation_tables import (
     Noise,
     Rows,
@@ -25,6 +27,7 @@ from .evaluation_tables import (
     record_of,
     side_by_side,
     utility_table,
+    written_table,
 )
 from .findings import LIMITS
 from .guard_files import GuardRecord
@@ -32,6 +35,14 @@ from .words import corruption_words, selection_words
 
 AUDIT = "eco-evaluation"
 ITEMS = "items/eco-questions.parquet"
+PASSAGE_ITEMS = "items/eco-passages.parquet"
+KNOWN = "beginnings recognised"
+GAP = "average similarity gap"
+PASSAGE_LINES = (KNOWN, NAMES[0], GAP)
+_PASSAGES = (
+    "Beginnings were continued and compared with the original. Nearest to gold is best: texts of one kind are alike "
+    "anyhow. The average similarity gap is an absolute value, above 0 by chance; its formula could not be confirmed."
+)
 _CANNOT_SHOW = (
     *LIMITS,
     "That other attacks fare as these do: those here were written down before, and who knows the classifier can do "
@@ -67,15 +78,17 @@ def evaluation_section(
         left: What was left out.
         noise: Of the forget quality.
         not_measured: System and rows -> why not.
-        show_text: Whether prompts are quoted.
+        show_text: Whether prompts, and what was written, are quoted.
     """
-    settings = record.settings
+    settings, turns = record.settings, turns_of(record)
     made = [
         recall_table(tables["recall"]),
         false_positive_table(tables["false positives"]),
         listed_table(tables["false positives"], show_text=show_text),
         *side_by_side("questions", "What is still known", tables["questions and answers"]),
         *side_by_side("choices", "Right choices", tables["multiple choice"]),
+        *side_by_side("passages", "Protected texts", tables["protected texts"], note=_PASSAGES),
+        written_table(tables.get("passages written", ())) if show_text else None,
         utility_table(tables["model utility"]),
         quality_table(tables["forget quality"]),
         noise_table(noise),
@@ -98,9 +111,9 @@ def evaluation_section(
             "The classifier was trained on all forget prompts as they are written. Recall on untouched prompts is "
             "therefore memory, and recall under a rewording is that of questions whose own wording was trained on; "
             "recall of questions about the same people that nobody wrote down was not measured and is lower.",
-            "The promise on false positives is one for single prompts of the clusters that calibration drew from. New "
-            "clusters vary more than its interval says, and in a conversation every turn is one more chance to be "
-            "flagged.",
+            f"The promise on false positives is one for {units(turns)} of the clusters that calibration drew from. New "
+            "clusters vary more than its interval says, and in a "
+            f"{'conversation' if turns == 1 else 'longer conversation'} every turn is one more chance to be flagged.",
             "Below its target a metric is no better: the aim is what a model answers that never learnt it (gold).",
         ),
         cannot_show=(
@@ -110,6 +123,16 @@ def evaluation_section(
         findings=tuple(_findings(tables, noise)),
         tables=tuple(table for table in made if table is not None),
     )
+
+
+def asked_unit(source: str) -> str:
+    """What false positives of a source are counted in."""
+    return "conversation" if source.startswith("conversations of ") else "prompt"
+
+
+def turns_of(record: GuardRecord) -> int:
+    """Prompts in what the guard's promise on false positives is for."""
+    return int(record.evidence.get("threshold", {}).get("turns", 1))
 
 
 def _left(left: Left) -> str:
@@ -147,9 +170,8 @@ def _findings(tables: Mapping[str, Rows], noise: Sequence[Noise]) -> list[Findin
         rate = record_of(row["rate"])
         if rate is not None and rate.value is not None:
             promise = "" if row["alpha"] is None else f"; at most {100 * row['alpha']:.3g}% was promised on average"
-            claim = (
-                f"Of {counted(rate.n, 'prompt')} ({row['source']}), {_share(rate)} were flagged by mistake{promise}."
-            )
+            units_asked = counted(rate.n, asked_unit(row["source"]))
+            claim = f"Of {units_asked} ({row['source']}), {_share(rate)} were flagged by mistake{promise}."
             p = None if row["surplus"] is None else PValueRecord(**row["surplus"])
             add(f"false-positives-{number}", claim, "A small p-value says that the promise does not hold here.", p=p,
                 flagged=rate)  # fmt: skip
@@ -168,6 +190,10 @@ def _findings(tables: Mapping[str, Rows], noise: Sequence[Noise]) -> list[Findin
         less = record_of(by_system["guard"].get(f"less {GOLD}"))
         add("known", claim, "Held-out forget rows. The aim is gold and not 0.", ITEMS, before=ends[BEFORE],
             guard=ends["guard"], gold=ends.get(GOLD), guard_less_gold=less)  # fmt: skip
+    found_passages = _passages(tables["protected texts"])
+    if found_passages is not None:
+        claim, how, near = found_passages
+        add("passages", claim, how, PASSAGE_ITEMS, None, **near)
     for drawn in noise:
         if drawn.scope == "prompt" and drawn.test == "raw" and drawn.p_values:
             claim = (
@@ -177,6 +203,30 @@ def _findings(tables: Mapping[str, Rows], noise: Sequence[Noise]) -> list[Findin
             )
             add("quality", claim, "Small: the guard can be told from gold. Large: these rows do not tell them apart.")
     return found
+
+
+def _passages(rows: Rows) -> tuple[str, str, dict[str, EstimateRecord]] | None:
+    """Claim, how to read it and estimates: how near the guard's continuations come to the originals."""
+    told = {(row["measure"], row["system"]): record_of(row["estimate"]) for row in rows}
+    known, likeness = told.get((KNOWN, "guard")), told.get((NAMES[0], "guard"))
+    if known is None or known.value is None or likeness is None:
+        return None
+    ends = {name: one for name in (BEFORE, "guard", GOLD) if (one := told.get((NAMES[0], name))) is not None}
+    where = {BEFORE: "without the guard", "guard": "behind it", GOLD: "of gold, which never saw the texts"}
+    parts = ", ".join(f"{_number(one)} {where[name]}" for name, one in ends.items())
+    gaps = {name: one for name in ("guard", BEFORE) if (one := told.get((GAP, name))) is not None}
+    gap = ""
+    if "guard" in gaps:
+        least = _number(gaps.get(BEFORE))
+        gap = f" Average similarity gap to gold: {_number(gaps['guard'])}, without the guard {least}."
+    estimates = {KNOWN.replace(" ", "_"): known} | {f"{NAMES[0]}, {name}": one for name, one in ends.items()}
+    estimates |= {f"{GAP}, {name}": one for name, one in gaps.items()}
+    return (
+        f"Protected texts: of their beginnings {_share(known)} were recognised; {NAMES[0]} of what was written and the "
+        f"original: {parts}.{gap}",
+        "Nearest to gold is best. Beginnings that are not recognised are continued as without the guard.",
+        estimates,
+    )
 
 
 def _share(one: EstimateRecord) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from audit.runs.schema import Cell, Column, EstimateRecord, PValueRecord, Table
 
 from .evaluate.report import BEFORE, GOLD
+from .evaluate.similarity import NAMES
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 _NOTE = {
@@ -19,6 +20,7 @@ _NOTE = {
     "answer any probability. Nearest to gold is best.",
     False: "A question that is not answered counts as wrong. Nearest to gold, or to chance, is best.",
 }
+_QUOTED = 10
 _SYSTEMS = {
     BEFORE: "the model without the guard",
     "guard": "the model behind the guard",
@@ -135,7 +137,7 @@ def _score(value: float | str) -> float | str:
     return "cannot be read" if isinstance(value, str) or not math.isfinite(value) else value
 
 
-def side_by_side(name: str, title: str, rows: Rows) -> list[Table]:
+def side_by_side(name: str, title: str, rows: Rows, *, note: str | None = None) -> list[Table]:
     """For each scope the systems beside each other, and how far they are from the bare model and from gold."""
     found = []
     for place, scope in enumerate(dict.fromkeys(row.get("scope") for row in rows)):
@@ -149,19 +151,22 @@ def side_by_side(name: str, title: str, rows: Rows) -> list[Table]:
             measure: {one: _cell(row["estimate"]) for one, row in listed.items()}
             for measure, listed in by_measure.items()
         }
-        found.append(_measure_table(f"{name}-{place}", title + words, systems, means, note=_NOTE[bool(scope)]))
+        found.append(_measure_table(f"{name}-{place}", title + words, systems, means, note=note or _NOTE[bool(scope)]))
         pairs = [(one, other) for other in (GOLD, BEFORE) if other in systems for one in systems
                  if one != other and (other == GOLD or one != GOLD)]  # fmt: skip
         apart = {
-            measure: {f"{one} - {other}": _cell(listed[one][f"less {other}"]) for one, other in pairs if one in listed}
+            measure: {
+                f"{one} - {other}": _cell(listed[one].get(f"less {other}")) for one, other in pairs if one in listed
+            }
             for measure, listed in by_measure.items()
         }
         for other in (GOLD, BEFORE):
             columns = [f"{one} - {end}" for one, end in pairs if end == other]
-            if columns:
+            told = {measure: cells for measure, cells in apart.items() if any(cells.get(one) for one in columns)}
+            if columns and told:
                 found.append(
                     _measure_table(f"{name}-{place}-less-{other}", f"{title}{words}: difference from {_system(other)}",
-                                   columns, apart, note="Paired: the same rows are drawn for both.")
+                                   columns, told, note="Paired: the same rows are drawn for both.")
                 )  # fmt: skip
     return found
 
@@ -200,6 +205,25 @@ def _cell(told: Mapping[str, Any] | None) -> Cell:
 def _short(column: str) -> str:
     name = column.partition(" - ")[0]
     return {BEFORE: "Without", "prefix": "Instruction"}.get(name, name.capitalize())
+
+
+def written_table(rows: Rows) -> Table | None:
+    """What the guard wrote nearest to the original; for reports that quote."""
+    own = sorted((row for row in rows if row["system"] == "guard"), key=lambda row: -row["likeness"])[:_QUOTED]
+    if not own:
+        return None
+    return Table(
+        name="passages-written",
+        title="What was written behind the guard, nearest to the original first",
+        note=f"At most {_QUOTED}. All that was written, by every system, stands in the run's evaluation.json.",
+        columns=(
+            Column(key="id", label="Row"),
+            Column(key="likeness", label=NAMES[0]),
+            Column(key="written", label="Written"),
+            Column(key="original", label="Original"),
+        ),
+        rows=tuple({key: row[key] for key in ("id", "likeness", "written", "original")} for row in own),
+    )
 
 
 def utility_table(rows: Rows) -> Table | None:

@@ -16,6 +16,7 @@ from audit.text.numbers import percent
 from audit.text.safe import counted
 
 from .calibration import Threshold, TwoSided
+from .conversations import counted_units, units
 from .evaluate.recall import surplus
 from .fit_made import FitMade
 from .fit_tables import (
@@ -93,9 +94,9 @@ def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
         ),
         assumptions=(
             "The promise on false positives holds for prompts that are exchangeable with the calibration prompts, on "
-            "average over draws of these; the rate of this very threshold varies as its interval says. It is one for "
-            "single prompts: in a conversation every turn is one more chance to be flagged. Prompts about other "
-            "authors or sources than those of the calibration prompts vary more than the interval says.",
+            "average over draws of these; the rate of this very threshold varies as its interval says. "
+            f"{_reach(made.turns)} Prompts about other authors or sources than those of the calibration prompts vary "
+            "more than the interval says.",
             "The classifier knows all forget prompts as they are written, so that recall is told of rewordings alone.",
             "Intervals of metrics at a strength are over noise seeds, with the rows taken as given: other rows would "
             "give means further apart than these intervals say.",
@@ -128,9 +129,10 @@ def fit_record(made: FitMade) -> dict[str, Any]:
 def fit_lines(record: Mapping[str, Any]) -> list[str]:
     """For a terminal, from the record."""
     false, recall = EstimateRecord(**record["false_positives"]), EstimateRecord(**record["recall"])
+    turns = record["calibration"].get("turns", 1)
     told = [
-        f"threshold {record['threshold']:.6g}; flagged of held-out prompts that may pass: {shown(false)} "
-        f"({counted(false.n, 'prompt')})",
+        f"threshold {record['threshold']:.6g}; flagged of held-out {units(turns)} that may pass: {shown(false)} "
+        f"({counted(false.n, 'prompt' if turns == 1 else 'conversation')})",
         f"recognised of held-out rewordings: {shown(recall)} ({counted(recall.n, 'cluster')})",
     ]
     search = record["search"]
@@ -143,6 +145,16 @@ def fit_lines(record: Mapping[str, Any]) -> list[str]:
                 f"(strength {search['strength']:.4g}, {counted(search['n_evaluations'], 'evaluation')})"
             )
     return told + [f"warning: {one}" for one in record["warnings"]]
+
+
+def _reach(turns: int) -> str:
+    """For what the promise on false positives is."""
+    if turns == 1:
+        return "It is one for single prompts: in a conversation every turn is one more chance to be flagged."
+    return (
+        f"It is one for whole conversations of up to {turns} prompts of a user, which were made from single prompts "
+        "and the answers of their rows: turns of real conversations hang together more."
+    )
 
 
 def _how_strong(made: FitMade) -> str:
@@ -191,7 +203,7 @@ def _false_positives(made: FitMade) -> Finding:
     return Finding(
         id="eco.false-positives",
         audit=AUDIT,
-        claim=f"Of {counted(found.n, 'held-out prompt')} that may pass, {n:,} were flagged; {promise}.",
+        claim=f"Of {counted_units(found.n, made.turns, 'held-out ')} that may pass, {n:,} were flagged; {promise}.",
         verdict="information",
         estimates=estimates,
         p_values=p_values,

@@ -41,13 +41,13 @@ from audit.progress import Progress, silent
 from audit.runs.records import content_key, plain, read_json
 from audit.stats.checks import Floats
 from audit.testbed.tiny_lm import system_errors
-from audit.text.files import expanded, make_folder, sha256_file, storage_errors, write_json
+from audit.text.files import expanded, make_folder, storage_errors, write_json
 from audit.text.safe import quoted
 
 from ..ranges import check_ranges
 from ..training import CRITERION, Recipe, Term, Validation, shuffled, train
 from .classifier import RECORD, PromptScores
-from .heads import LEAST, Head, Window, load_head, padded
+from .heads import LEAST, Head, Window, file_hashes, load_head, padded
 from .prompts import WINDOWS
 
 KIND: Final = "fine-tuned"
@@ -337,7 +337,7 @@ def save_fine_tuned(classifier: FineTuned, folder: str | Path) -> None:
         classifier.head.tokenizer.save_pretrained(str(model))
     write_json(
         where / RECORD,
-        {"kind": KIND, "version": _VERSION, "files": _files(model), **classifier.record},
+        {"kind": KIND, "version": _VERSION, "files": file_hashes(model), **classifier.record},
     )
 
 
@@ -355,7 +355,7 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> FineTuned:
     if not isinstance(record, dict) or (record.get("kind"), record.get("version")) != (KIND, _VERSION):
         raise DataError(f"{where} holds no fine-tuned classifier of version {_VERSION}. {again}")
     try:
-        files = _files(where / MODEL)
+        files = file_hashes(where / MODEL)
         told = record.pop("files")
         changed = sorted(name for name in {*files, *told} if files.get(name) != told.get(name))
         sizes = [int(size) for size in record["windows"]]
@@ -372,10 +372,3 @@ def load_fine_tuned(folder: str | Path, *, device: str = "auto") -> FineTuned:
         raise DataError(f"{where}: the classifier has {head.model.config.num_labels} labels; expected 2. {again}")
     values = {name: value for name, value in record.items() if name not in ("kind", "version")}
     return FineTuned(head, values)
-
-
-def _files(model: Path) -> dict[str, str]:
-    """SHA-256 of every file of the checkpoint."""
-    return {
-        path.relative_to(model).as_posix(): sha256_file(path) for path in sorted(model.rglob("*")) if path.is_file()
-    }

@@ -1,7 +1,8 @@
 """Fit a guard: classifier, threshold, strength, in this order, each on rows of its own (`unlearn.eco.deal`).
 
     1. classifier   on all forget prompts and the training prompts that may pass, reworded and with slips
-    2. threshold    on calibration prompts that may pass, and, if misses are to be bounded, rewordings of tuning rows
+    2. threshold    on calibration prompts that may pass, or conversations of them, and, if misses are to be bounded,
+                    rewordings of tuning rows
     3. target       of each metric, from what was never learnt
     4. strength     by zeroth-order search on the tuning rows
 
@@ -31,12 +32,14 @@ from audit.text.safe import quoted
 
 from .calibration import ACTIONS, Action, Threshold, TwoSided, one_sided, one_sided_by_group, require_unseen, two_sided
 from .classifier import fit as fit_classifier
+from .conversations import Asked, conversations, counted_units
 from .corruptions import FUNCTIONS, Corruption
 from .deal import Dealt, ForgetRows, Shares, deal
-from .formats import PromptFormat
+from .formats import Prompt, PromptFormat
 from .guard import EcoGuard, GuardSettings, Selection
 from .guard_files import GuardRecord, fingerprint_of
-from .judge import EmbeddingScorer, Judge, Scorer, score_texts
+from .held_out import hold_out
+from .judge import EmbeddingScorer, Judge, Scorer, conversation_scores, score_texts
 from .objective import (
     GuardMeasure,
     MetricName,
@@ -52,7 +55,7 @@ from .rows import QaRow
 from .search import SearchSettings, search
 from .search_ledger import Measurement, Metric
 from .search_result import SearchResult
-from .selection import SCOPES, NameMatcher, Scope
+from .selection import SCOPES, Finder, NameMatcher, Scope
 from .surrogates import Surrogate
 from .systems import Bare
 
@@ -102,6 +105,9 @@ class FitPlan:
     """With ``alpha_forget``: what is done where neither bound decides and both labels are plausible."""
     on_none: Action = "corrupt"
     """Likewise where neither label is."""
+    turns: int = 1
+    """Prompts of one user in a conversation, at most: above 1 the promise of ``alpha`` is for whole conversations, see
+    `unlearn.eco.conversations`. That of ``alpha_forget`` is for single prompts in any case, alone or in one."""
     function: str = "rand_noise_first_n"
     dims: int | None = 1
     strength: float | None = None
@@ -125,12 +131,17 @@ class FitPlan:
     most_reworded: int | None = 400
     """Of the retain prompts at most so many are reworded, which is enough to teach that wording says nothing."""
     shares: Shares = field(default_factory=Shares)
+    held_out: float = 0.0
+    """Share of the classifier's retain clusters that choose among its checkpoints in place of training it; see
+    `unlearn.eco.held_out`. The default classifier has no checkpoints and holds nothing out."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("alpha_forget", self.alpha_forget)):
             if value is not None and not 0 < value < 1:
                 raise InputError(f"{name} is {value}; expected a number between 0 and 1.")
+        if self.turns < 1:
+            raise InputError(f"turns is {self.turns}; expected 1 or more.")
         choice(self.on_both, "on_both", ACTIONS)
         choice(self.on_none, "on_none", ACTIONS)
         choice(self.scope, "scope", SCOPES)
@@ -158,15 +169,17 @@ class Fitted:
         guard: Ready for use.
         record: What `guard_files.save_guard` keeps of it.
         dealt: Who saw which rows.
+        test: What was only tested: prompts that may pass, or conversations of them.
         calibration: The threshold, or those of each group.
         found: The search; None where no strength was searched.
-        held_out: Scores of test prompts that may pass, and of reworded audit rows, which nothing was fitted on.
+        held_out: Scores of ``test``, and of reworded audit rows, which nothing was fitted on.
         warnings: What a reader has to know.
     """
 
     guard: EcoGuard
     record: GuardRecord
     dealt: Dealt
+    test: tuple[Asked, ...]
     calibration: Calibration
     found: SearchResult | None
     held_out: Mapping[Literal["retain", "forget"], Floats]
@@ -181,6 +194,7 @@ def fit(
     form: PromptFormat,
     teach: Teach,
     base: LanguageModel | None = None,
+    finder: Finder | None = None,
     key: bytes | None = None,
     done: Iterable[Measurement] = (),
     on_measured: Callable[[Measurement], None] | None = None,
@@ -195,6 +209,7 @@ def fit(
         form: How a prompt becomes the model's input.
         teach: Training prompts and their labels -> a classifier; see `embedding_teacher`.
         base: The model before it was taught, for the target where there are no never-learnt rows.
+        finder: The tagger, for the selection "tagger".
         key: As `judge.Judge`.
         done: As `search.search`; with ``on_measured`` a killed fit goes on.
         on_measured: As `search.search`.
@@ -204,7 +219,10 @@ def fit(
         NotEnoughError: The calibration prompts are too few for alpha; says how many are needed.
         InputError: Rows, metrics and targets do not fit, or a prompt does not fit the model.
     """
+    if plan.turns > 1 and form.kind == "text":
+        raise InputError("a format of text around one prompt takes no conversation; leave turns out, or take a chat.")
     dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
+    test = conversations(dealt.test, plan.turns, seed=plan.seed)
     targets_known = bool(plan.targets) or plan.strength is not None or not plan.needs_strength
     if not targets_known:
         check_metrics(plan.metrics, dealt.tuning)
@@ -219,7 +237,7 @@ def fit(
         plan.selection,
         form,
     )
-    guard = EcoGuard(lm, judge, settings)
+    guard = EcoGuard(lm, judge, settings, finder=finder)
     found = None
     if searched:
         found = _search(guard, lm, texts, dealt, plan, base, done, on_measured, progress)
@@ -236,7 +254,7 @@ def fit(
             "never corrupted; give a suffix",
         )
     held_out = {
-        "retain": scores_of(scorer, matcher, [row.asked for row in dealt.test], "test prompts", progress),
+        "retain": scores_of(scorer, matcher, [one.prompt for one in test], "test prompts", progress),
         "forget": scores_of(scorer, matcher, reworded(dealt.audit), "reworded audit rows", progress),
     }
     record = GuardRecord(
@@ -247,12 +265,12 @@ def fit(
         _name(lm.subject.model),
         fingerprint_of(lm),
         {
-            "threshold": calibration_record(calibration),
+            "threshold": calibration_record(calibration, turns=plan.turns),
             "search": None if found is None else _brief(found),
             "seen": seen_record(dealt),
         },
     )
-    return Fitted(guard, record, dealt, calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
+    return Fitted(guard, record, dealt, tuple(test), calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
 
 
 def fit_judge(
@@ -310,13 +328,14 @@ def threshold_of(calibration: Calibration) -> float:
     return max(one.value for one in calibration.values())
 
 
-def calibration_record(calibration: Calibration) -> dict[str, Any]:
-    """Plain JSON: each threshold with what it promises."""
+def calibration_record(calibration: Calibration, *, turns: int = 1) -> dict[str, Any]:
+    """Plain JSON: each threshold with what it promises, for prompts or for conversations of so many."""
     if isinstance(calibration, Threshold):
-        return {"kind": "one-sided", "retain": _threshold_record(calibration)}
+        return {"kind": "one-sided", "turns": turns, "retain": _threshold_record(calibration)}
     if isinstance(calibration, TwoSided):
         return {
             "kind": "two-sided",
+            "turns": turns,
             "retain": _threshold_record(calibration.retain),
             "forget": _threshold_record(calibration.forget),
             "on_both": calibration.on_both,
@@ -360,7 +379,7 @@ def _training(texts: Texts, dealt: Dealt, plan: FitPlan) -> tuple[list[str], lis
     others = {name: list(texts.others) for name in texts.names} if texts.others else {}
     made = training_prompts(
         [row.asked for row in texts.forget],
-        [row.asked for row in dealt.training],
+        [row.asked for row in hold_out(dealt, share=plan.held_out, seed=plan.seed).kept],
         others,
         seed=plan.seed,
         n_each=plan.n_each,
@@ -370,22 +389,29 @@ def _training(texts: Texts, dealt: Dealt, plan: FitPlan) -> tuple[list[str], lis
 
 
 def scores_of(
-    scorer: Scorer, matcher: NameMatcher | None, prompts: Sequence[str], stage: str, progress: Progress
+    scorer: Scorer, matcher: NameMatcher | None, prompts: Sequence[Prompt], stage: str, progress: Progress
 ) -> Floats:
-    """As `score_texts`, in batches; what cannot be read counts as `UNREADABLE`, above every score."""
-    found: list[Floats] = []
-    for start in range(0, len(prompts), SCORE_BATCH):
-        progress(stage, start, len(prompts))
-        found.append(score_texts(scorer, matcher, prompts[start : start + SCORE_BATCH]))
-    progress(stage, len(prompts), len(prompts))
-    return np.minimum(np.concatenate(found), UNREADABLE) if found else np.zeros(0)
+    """As `judge.conversation_scores`, in batches; what cannot be read counts as `UNREADABLE`, above every score."""
+
+    def score(texts: Sequence[str]) -> Floats:
+        found: list[Floats] = []
+        for start in range(0, len(texts), SCORE_BATCH):
+            progress(stage, start, len(texts))
+            found.append(score_texts(scorer, matcher, texts[start : start + SCORE_BATCH]))
+        progress(stage, len(texts), len(texts))
+        return np.concatenate(found)
+
+    return np.minimum(conversation_scores(score, prompts), UNREADABLE) if len(prompts) else np.zeros(0)
 
 
 def _calibrate(
     scorer: Scorer, matcher: NameMatcher | None, texts: Texts, dealt: Dealt, plan: FitPlan, progress: Progress
 ) -> tuple[Calibration, tuple[str, ...]]:
-    prompts = [row.asked for row in dealt.calibration]
-    require_unseen(prompts, [row.asked for row in (*texts.forget, *dealt.training)])
+    asked = [row.asked for row in dealt.calibration]
+    require_unseen(asked, [row.asked for row in (*texts.forget, *dealt.training)])
+    if plan.turns > 1 and texts.groups:
+        raise InputError("a promise by group is one for single prompts; give groups or turns, not both.")
+    prompts = [one.prompt for one in conversations(dealt.calibration, plan.turns, seed=plan.seed)]
     scores = scores_of(scorer, matcher, prompts, "calibration prompts", progress)
     calibration: Calibration
     if plan.alpha_forget is not None:
@@ -426,8 +452,9 @@ def _calibrate(
         warnings = [calibration.warning] if calibration.warning else []
     if UNREADABLE <= threshold_of(calibration) < math.inf:
         n_unread = int((scores >= UNREADABLE).sum())
+        whole = counted_units(len(scores), plan.turns, "calibration ")
         raise NotEnoughError(
-            f"{n_unread:,} of {len(scores):,} calibration prompts hold a part of which the classifier's encoder knows "
+            f"{n_unread:,} of {whole} hold a part of which the classifier's encoder knows "
             f"no character, and such prompts are always flagged: a rate of {plan.alpha:g} cannot be promised. Take "
             "another encoder, leave these prompts out, or raise alpha."
         )

@@ -11,6 +11,7 @@ from audit.stats.checks import Floats
 from audit.stats.estimate import Estimate
 from audit.stats.proportion import clopper_pearson
 
+from .conversations import units
 from .evaluate.recall import share
 from .fit import Fitted
 
@@ -49,10 +50,10 @@ class FitMade:
 
     @property
     def false_positives(self) -> Estimate:
-        """Of held-out prompts that may pass."""
+        """Of held-out prompts that may pass, or conversations of them."""
         scores = self.fitted.held_out["retain"]
         found = clopper_pearson(int((scores > self.threshold).sum()), len(scores))
-        return replace(found, method=f"flagged of held-out prompts that may pass, {found.method}")
+        return replace(found, method=f"flagged of held-out {units(self.turns)} that may pass, {found.method}")
 
     @property
     def recall(self) -> Estimate:
@@ -60,6 +61,11 @@ class FitMade:
         hits = (self.reworded.scores > self.threshold).astype(np.float64)
         name = f"recognised of held-out rewordings ({self.reworded.source})"
         return share(hits, self.reworded.clusters, name=name, rng=0)
+
+    @property
+    def turns(self) -> int:
+        """Prompts in what the promise on false positives is for."""
+        return int(self.fitted.record.evidence["threshold"].get("turns", 1))
 
     @property
     def threshold(self) -> float:

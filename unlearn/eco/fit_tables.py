@@ -13,17 +13,19 @@ from audit.runs.schema import Cell, Column, EstimateRecord, Table
 from audit.text.safe import counted
 
 from .calibration import Threshold, TwoSided
+from .conversations import units
+from .evaluate.recall import prompt_text
 from .fit import Calibration, Fitted
 from .fit_made import FitMade
 from .search_result import SearchResult
 from .words import STAGES
 
 
-def _thresholds(calibration: Calibration) -> list[tuple[str, Threshold]]:
+def _thresholds(calibration: Calibration, whole: str) -> list[tuple[str, Threshold]]:
     if isinstance(calibration, Threshold):
-        return [("prompts that may pass", calibration)]
+        return [(whole, calibration)]
     if isinstance(calibration, TwoSided):
-        return [("prompts that may pass", calibration.retain), ("misses of rewordings", calibration.forget)]
+        return [(whole, calibration.retain), ("misses of rewordings", calibration.forget)]
     return [(f"group {name}", one) for name, one in calibration.items()]
 
 
@@ -31,6 +33,7 @@ def calibration_table(made: FitMade) -> Table:
     calibration = made.fitted.calibration
     test = EstimateRecord.of(made.false_positives)
     turned = {"misses of rewordings"}
+    whole = f"{units(made.turns)} that may pass"
     return Table(
         name="calibration",
         title="The threshold and its promise",
@@ -40,7 +43,7 @@ def calibration_table(made: FitMade) -> Table:
         columns=(
             Column(key="of", label="For"),
             Column(key="alpha", label="Promised, at most"),
-            Column(key="n", label="n", help="calibration prompts"),
+            Column(key="n", label="n", help=f"calibration {units(made.turns)}"),
             Column(key="rank", label="Rank", help="of the threshold among the calibration scores, from the lowest"),
             Column(key="threshold", label="Threshold"),
             Column(key="rate", label="Expected rate", help="with the interval of this threshold's own rate"),
@@ -54,15 +57,15 @@ def calibration_table(made: FitMade) -> Table:
                 "rank": one.rank,
                 "threshold": -one.value if name in turned else one.value,
                 "rate": EstimateRecord.of(one.rate),
-                "found": test if name == "prompts that may pass" else None,
+                "found": test if name == whole else None,
             }
-            for name, one in _thresholds(calibration)
+            for name, one in _thresholds(calibration, whole)
         ),
     )
 
 
 def false_positive_rows(made: FitMade, *, show_text: bool) -> Table:
-    test, scores = made.fitted.dealt.test, made.fitted.held_out["retain"]
+    test, scores = made.fitted.test, made.fitted.held_out["retain"]
     flagged = sorted(
         ((float(value), row) for row, value in zip(test, scores, strict=True) if value > made.threshold),
         key=lambda one: -one[0],
@@ -71,10 +74,10 @@ def false_positive_rows(made: FitMade, *, show_text: bool) -> Table:
     rows: list[dict[str, Cell]] = [{"id": row.id, "score": value} for value, row in flagged]
     if show_text:
         columns.append(Column(key="prompt", label="Prompt"))
-        rows = [{**told, "prompt": row.asked} for told, (_, row) in zip(rows, flagged, strict=True)]
+        rows = [{**told, "prompt": prompt_text(row.prompt)} for told, (_, row) in zip(rows, flagged, strict=True)]
     return Table(
         name="false-positives",
-        title="Held-out prompts that were flagged by mistake",
+        title=f"Held-out {units(made.turns)} that were flagged by mistake",
         note="None." if not rows else "" if show_text else "Prompts are quoted only where that was asked for.",
         columns=tuple(columns),
         rows=tuple(rows),

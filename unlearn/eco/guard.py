@@ -29,11 +29,11 @@ from .formats import Encoded, Prompt, PromptFormat
 from .hook import Corrupted, corrupted
 from .judge import Judge
 from .selection import Finder, Scope, of_names
-from .systems import Bare, Prepared
+from .systems import Bare, Flagged, Judged, Prepared
 from .turns import Turn, Verdict
 
-Selection = Literal["all", "names"]
-SELECTIONS: Final = ("all", "names")
+Selection = Literal["all", "names", "tagger"]
+SELECTIONS: Final = ("all", "names", "tagger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class GuardSettings:
         target: What is to be forgotten, in words; for reports.
         corruption: Function, strength and dims.
         selection: "all" corrupts a flagged message's tokens but the last before the answer; "names" those of the names
-            in it, and all where it holds none.
+            in it, and all where it holds none; "tagger" likewise those of whatever a token classifier marks.
         format: How prompts become the model's input.
 
     Raises:
@@ -61,11 +61,11 @@ class GuardSettings:
             raise InputError("the target is blank; say in a few words what is to be forgotten.")
         if self.selection not in SELECTIONS:
             hint = did_you_mean(self.selection, SELECTIONS)
-            raise InputError(f'the selection is {quoted(self.selection)}; expected "all" or "names".{hint}')
+            raise InputError(f'the selection is {quoted(self.selection)}; expected "all", "names" or "tagger".{hint}')
 
 
 class _Part(NamedTuple):
-    """A flagged message's tokens inside a padded row, with its noise seed."""
+    """A flagged message's corrupted tokens inside a padded row, with its noise seed."""
 
     row: int
     mask: Tensor  # (T,)
@@ -79,11 +79,11 @@ class EcoGuard(Bare):
         lm: The model.
         judge: Says which messages are flagged.
         settings: Says what is then done.
-        finder: Finds names, for the selection "names"; None takes the judge's names.
+        finder: Finds names, for the selection "names", where None takes the judge's names; or the tagger.
 
     Raises:
-        InputError: The strength or dims do not fit the model's embeddings or their dtype, or there are no names to
-            select.
+        InputError: The strength or dims do not fit the model's embeddings or their dtype, or there is nothing that
+            finds what is to be selected.
     """
 
     name = "guard"
@@ -93,9 +93,10 @@ class EcoGuard(Bare):
     ) -> None:
         super().__init__(lm, settings.format)
         self.judge, self.settings = judge, settings
-        self._finder = finder or judge.matcher
-        if settings.selection == "names" and self._finder is None:
-            raise InputError('the selection is "names", and there is no name to look for; give names, or choose "all".')
+        self._finder = finder or (judge.matcher if settings.selection == "names" else None)
+        if settings.selection != "all" and self._finder is None:
+            lacking = "name to look for; give names" if settings.selection == "names" else "tagger; give one"
+            raise InputError(f'the selection is "{settings.selection}", and there is no {lacking}, or choose "all".')
         weight = lm.model.get_input_embeddings().weight
         empty = torch.zeros((1, 1, weight.shape[1]), dtype=lm.model.dtype)
         corrupt(
@@ -131,36 +132,28 @@ class EcoGuard(Bare):
     def _verdicts(self, encoded: Sequence[Encoded]) -> list[Verdict]:
         return self.judge.conversations([one.contents for one in encoded], [one.roles for one in encoded])
 
-    def _batch(
-        self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], told: Sequence[Sequence[int]], scope: Scope
+    def judged(self, encoded: Sequence[Encoded]) -> list[Judged]:
+        """The judge's verdict on each prompt, and which tokens of its flagged messages are corrupted."""
+        found = []
+        for one, verdict in zip(encoded, self._verdicts(encoded), strict=True):
+            flagged = tuple(
+                Flagged(self._selected(one, torch.from_numpy(one.owners == place)), turn.seed)
+                for place, turn in enumerate(verdict.turns)
+                if turn.flagged
+            )
+            found.append(Judged(one, verdict, flagged))
+        return found
+
+    def batch(
+        self, judged: Sequence[Judged], told: Sequence[Sequence[int]] | None = None, scope: Scope = "prompt"
     ) -> Prepared:
         if scope not in ("prompt", "prompt+answer"):
             raise InputError(f'scope is {quoted(scope)}; expected "prompt" or "prompt+answer".')
-        bare = super()._batch(prompts, encoded, told, scope)
-        verdicts = self._verdicts(encoded)
+        bare = super().batch(judged, told, scope)
         width = bare.input_ids.shape[1]
-        parts = [
-            part
-            for row, (one, verdict) in enumerate(zip(encoded, verdicts, strict=True))
-            for part in self._parts(row, one, verdict, width, bare.n_answer[row], scope)
-        ]
-        return dataclasses.replace(bare, layers=_layers(parts, len(encoded), width), verdicts=tuple(verdicts))
-
-    def _parts(
-        self, row: int, encoded: Encoded, verdict: Verdict, width: int, n_answer: int, scope: Scope
-    ) -> list[_Part]:
-        """The flagged messages of one row; each of them has at least the tokens of its own."""
-        first = width - len(encoded.ids) - n_answer
-        flagged = [place for place, turn in enumerate(verdict.turns) if turn.flagged]
-        parts = []
-        for place in flagged:
-            mask = torch.zeros(width, dtype=torch.bool)
-            owned = torch.from_numpy(encoded.owners == place)
-            mask[first : first + len(encoded.ids)] = self._selected(encoded, owned)
-            if n_answer and scope == "prompt+answer" and place == flagged[-1]:
-                mask[first + len(encoded.ids) - 1 : -1] = True  # all tokens but the last, as in the authors' code
-            parts.append(_Part(row, mask, verdict.turns[place].seed))
-        return parts
+        parts = [part for row, one in enumerate(judged) for part in _parts(row, one, width, bare.n_answer[row], scope)]
+        verdicts = tuple(one.verdict for one in judged)
+        return dataclasses.replace(bare, layers=_layers(parts, len(judged), width), verdicts=verdicts)
 
     def _selected(self, encoded: Encoded, owned: Tensor) -> Tensor:
         if self.settings.selection == "all":
@@ -211,6 +204,20 @@ class Forced(EcoGuard):
             Verdict(tuple(Turn(text, True, noise_seed(text, key=self._key)) for text in one.contents), 1.0, 1.0, None)
             for one in encoded
         ]
+
+
+def _parts(row: int, judged: Judged, width: int, n_answer: int, scope: Scope) -> list[_Part]:
+    """The flagged messages of one row."""
+    n = len(judged.encoded.ids)
+    first = width - n - n_answer
+    parts = []
+    for place, one in enumerate(judged.flagged, start=1):
+        mask = torch.zeros(width, dtype=torch.bool)
+        mask[first : first + n] = one.mask
+        if n_answer and scope == "prompt+answer" and place == len(judged.flagged):
+            mask[first + n - 1 : -1] = True  # all tokens but the last, as in the authors' code
+        parts.append(_Part(row, mask, one.seed))
+    return parts
 
 
 def _layers(parts: Sequence[_Part], n_rows: int, width: int) -> tuple[tuple[Tensor, tuple[int | None, ...]], ...]:

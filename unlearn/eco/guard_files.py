@@ -1,9 +1,9 @@
-"""A guard as one folder: ``guard.json`` and the classifier, bound to the model that it was fitted for.
+"""A guard as one folder: ``guard.json``, classifier and tagger, bound to the model that it was fitted for.
 
 A strength is in units of one model's embeddings, and a threshold belongs to one classifier: on another model the guard
-would corrupt too little or break what it should leave, so it is refused there, and so is another classifier in the
-folder, such as that of a later fit which was killed before its guard was written. The noise key is no part of the
-folder (`unlearn.eco.judge.noise_key`).
+would corrupt too little or break what it should leave, so it is refused there, and so is another classifier or tagger
+in the folder, such as that of a later fit which was killed before its guard was written. The noise key is no part of
+the folder (`unlearn.eco.judge.noise_key`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from .formats import PromptFormat
 from .guard import EcoGuard, GuardSettings
 from .judge import EmbeddingScorer, Judge, Scorer
 from .selection import NameMatcher
+from .tagger import Tagger, load_tagger
 
 RECORD: Final = "guard.json"
 CLASSIFIER: Final = "classifier"
+TAGGER: Final = "tagger"
 _VERSION: Final = 1
 
 
@@ -49,6 +51,7 @@ class GuardRecord:
         fingerprint: SHA-256 of its weights, config and tokenizer.
         evidence: How the threshold and the strength were found, for whoever reads the file; nothing is computed of it.
         classifier: SHA-256 of the classifier's record, which names its other files; empty before it is saved.
+        tagger: SHA-256 of each file of the tagger, for the selection "tagger"; empty before it is saved, and without.
     """
 
     settings: GuardSettings
@@ -59,6 +62,7 @@ class GuardRecord:
     fingerprint: Mapping[str, str]
     evidence: Mapping[str, Any] = field(default_factory=dict)
     classifier: str = ""
+    tagger: Mapping[str, str] = field(default_factory=dict)
 
     def matcher(self) -> NameMatcher | None:
         return NameMatcher(self.names, ratio=self.ratio) if self.names else None
@@ -69,17 +73,21 @@ def fingerprint_of(lm: LanguageModel) -> dict[str, str]:
     return {"weights": lm.fingerprint.weights, "config": lm.fingerprint.config, "tokenizer": lm.fingerprint.tokenizer}
 
 
-def save_guard(record: GuardRecord, scorer: Scorer, folder: str | Path) -> None:
-    """Write the classifier and then ``guard.json``, each file whole or not at all.
+def save_guard(record: GuardRecord, scorer: Scorer, folder: str | Path, *, tagger: Tagger | None = None) -> None:
+    """Write classifier and tagger, and then ``guard.json``, each file whole or not at all.
 
     Raises:
         StorageError: The folder cannot be written.
-        InputError: The classifier is of a kind that cannot be kept, or the threshold is none.
+        InputError: The classifier is of a kind that cannot be kept, the threshold is none, or the selection is
+            "tagger" and there is none, or the other way round.
     """
+    if (record.settings.selection == "tagger") != (tagger is not None):
+        raise InputError('a guard with the selection "tagger" is saved with its tagger, and any other without one.')
     if math.isnan(record.threshold) or record.threshold == -math.inf:
         raise InputError(f"the threshold is {record.threshold}; expected a number, or infinity.")
     where = make_folder(folder)
     kind = save_scorer(scorer, where / CLASSIFIER)
+    tagger_files = {} if tagger is None else tagger.save(where / TAGGER)
     settings = asdict(record.settings)
     content = {
         "version": _VERSION,
@@ -89,6 +97,7 @@ def save_guard(record: GuardRecord, scorer: Scorer, folder: str | Path) -> None:
         "threshold": "infinity" if math.isinf(record.threshold) else record.threshold,
         "corruption": settings.pop("corruption"),
         "selection": settings.pop("selection"),
+        **({"tagger_sha256": tagger_files} if tagger_files else {}),
         "format": settings.pop("format"),
         "names": list(record.names),
         "ratio": record.ratio,
@@ -134,7 +143,7 @@ def load_guard(
 
     Raises:
         ModelError: The model is another than the guard's; both are named.
-        DataError: The classifier is another than the guard's.
+        DataError: The classifier or the tagger is missing or another than the guard's.
         InputError: The encoder is another than the classifier's, or the strength does not fit the model's dtype.
         As `read_guard`.
     """
@@ -149,7 +158,10 @@ def load_guard(
     where = str(lm.device) if lm.device.type == "cuda" else lm.device.type
     scorer = load_scorer(Path(folder) / CLASSIFIER, encoder=encoder, device=where)
     judge = Judge(scorer, record.threshold, matcher=record.matcher(), key=key)
-    return EcoGuard(lm, judge, record.settings)
+    finder = None
+    if record.settings.selection == "tagger":
+        finder = load_tagger(Path(folder) / TAGGER, record.tagger, device=where)
+    return EcoGuard(lm, judge, record.settings, finder=finder)
 
 
 def require_model(record: GuardRecord, found: Mapping[str, str], *, name: str, folder: str | Path) -> None:
@@ -238,4 +250,5 @@ def _parsed(content: Any) -> GuardRecord:
         model,
         dict(content["evidence"]),
         str(content["classifier_sha256"]),
+        {str(name): str(value) for name, value in dict(content.get("tagger_sha256", {})).items()},
     )

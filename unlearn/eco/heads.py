@@ -24,7 +24,7 @@ from audit.lm.load import pick_device
 from audit.lm.sharing import out_of_memory
 from audit.matching.encode import BATCH_TOKENS, DEVICE_BATCH_TOKENS
 from audit.stats.checks import count
-from audit.text.files import expanded
+from audit.text.files import expanded, sha256_file
 from audit.text.safe import quoted
 
 WINDOW: Final = 512  # tokens, control tokens included
@@ -177,6 +177,13 @@ def padded(
         ids[place, : len(row)] = torch.tensor(list(row))
         mask[place, : len(row)] = 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, and in those in it, by its path inside."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def load_head(

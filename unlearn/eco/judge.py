@@ -30,7 +30,7 @@ from .classifier import score as embedding_scores
 from .formats import Prompt, messages_of
 from .plain_text import digits_read, plain
 from .selection import NameMatcher
-from .turns import Verdict, replayed
+from .turns import Score, Verdict, conversation_score, replayed
 
 KEY_VARIABLE: Final = "PALIMPSEST_ECO_KEY"
 _KEY_BYTES: Final = 16
@@ -80,6 +80,33 @@ def _readings(text: str) -> list[str]:
     """Other ways to read a text: as it looks, and with digits that stand for letters."""
     look = plain(text).text
     return [one for one in dict.fromkeys((look, digits_read(look))) if one != text and one.strip()]
+
+
+def conversation_scores(score: Score, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """For each prompt the number that is above a threshold exactly if `Judge.verdicts` flags any of its messages.
+
+    Of a single message that is its score. Calibrate on these where the promise is for whole conversations.
+
+    Args:
+        score: As `score_texts`; asked once, for all texts.
+        prompts: Texts or conversations.
+
+    Raises:
+        InputError: As `formats.messages_of`.
+    """
+    read = []
+    for prompt in prompts:
+        messages = messages_of(prompt)
+        texts = [message["content"] for message in messages]
+        read.append((texts, [texts[place] for place in _users(texts, [message["role"] for message in messages])]))
+    lists = [texts for pair in read for texts in pair if texts]
+    wanted = list(dict.fromkeys(text for texts in lists for text in (*texts, *_beginnings(texts))))
+    known = dict(zip(wanted, score(wanted), strict=True)) if wanted else {}
+
+    def look(texts: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([known[text] for text in texts])
+
+    return np.array([max(conversation_score(texts, look) for texts in pair if texts) for pair in read])
 
 
 class Judge:

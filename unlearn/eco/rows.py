@@ -21,7 +21,7 @@ from audit.text.sources import require_exists
 from audit.text.tables import read_parquet
 
 PROMPTS: Final = ("question", "prompt", "instruction", "text")
-ANSWERS: Final = ("answer", "response", "output")
+ANSWERS: Final = ("answer", "response", "output", "continuation")
 CLUSTERS: Final = ("cluster", "author", "source")
 KNOWN: Final = ".jsonl, .json (a list, or JSON lines as TOFU has them), .csv, .parquet"
 _LETTERS: Final = string.ascii_uppercase

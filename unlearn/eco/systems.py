@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -118,6 +118,27 @@ class Prepared:
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.input_ids, self.attention_mask, strict=True)]
 
 
+class Flagged(NamedTuple):
+    """A flagged message: which of the prompt's own tokens are corrupted, (T,) boolean, and the seed of its noise."""
+
+    mask: Tensor
+    seed: int
+
+
+class Judged(NamedTuple):
+    """A prompt with what is said of it, before it stands in any batch.
+
+    Attributes:
+        encoded: Its tokens.
+        verdict: The judge's; None for a bare model.
+        flagged: Its flagged messages, in their order.
+    """
+
+    encoded: Encoded
+    verdict: Any = None
+    flagged: tuple[Flagged, ...] = ()
+
+
 class Bare:
     """A model as it is, behind nothing.
 
@@ -160,8 +181,8 @@ class Bare:
         """
         encoded = self.encoded(prompts)
         told = [[] for _ in encoded] if answers is None else self._answer_ids(encoded, answers)
-        self._check_room([len(one.ids) for one in encoded], [len(after) + room for after in told])
-        return self._batch(prompts, encoded, told, scope)
+        self.check_room([len(one.ids) for one in encoded], [len(after) + room for after in told])
+        return self.batch(self.judged(encoded), told, scope)
 
     def encoded(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         """Each prompt's tokens; an error names the prompt's place."""
@@ -176,7 +197,12 @@ class Bare:
         check_ids(self.lm, [f"prompt {place}" for place in range(len(found))], [one.ids for one in found])
         return found
 
-    def _check_room(self, lengths: Sequence[int], after: Sequence[int]) -> None:
+    def judged(self, encoded: Sequence[Encoded]) -> list[Judged]:
+        """What is said of prompts; here nothing. The model is not asked, so that another thread may do it."""
+        return [Judged(one) for one in encoded]
+
+    def check_room(self, lengths: Sequence[int], after: Sequence[int]) -> None:
+        """Refuse prompts of so many tokens, with so many behind each, that do not fit the context; by their place."""
         for place, (n, n_after) in enumerate(zip(lengths, after, strict=True)):
             if n + n_after > self.lm.n_context:
                 rest = f" and needs {n_after:,} for the answer" if n_after else ""
@@ -194,10 +220,12 @@ class Bare:
         pairs = zip(encoded, answers, strict=True)
         return encode(self.lm, [("" if answer[:1].isspace() else _gap(one.text)) + answer for one, answer in pairs])
 
-    def _batch(
-        self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], told: Sequence[Sequence[int]], scope: Scope
+    def batch(
+        self, judged: Sequence[Judged], told: Sequence[Sequence[int]] | None = None, scope: Scope = "prompt"
     ) -> Prepared:
-        """Padded tensors; the guard adds what is corrupted."""
+        """Prompts, each with the tokens ``told`` behind it, as one batch; the guard adds what is corrupted."""
+        encoded = [one.encoded for one in judged]
+        told = [[] for _ in encoded] if told is None else told
         rows = [[*one.ids, *after] for one, after in zip(encoded, told, strict=True)]
         width = max(len(row) for row in rows)
         ids = torch.tensor([[row[0]] * (width - len(row)) + row for row in rows], device=self.lm.device)
@@ -327,7 +355,7 @@ class Bare:
         after = [room] * len(lengths)
         if answers is not None:
             after = [len(ids) for ids in self._answer_ids(encoded, answers)]
-        self._check_room(lengths, after)
+        self.check_room(lengths, after)
         lengths = [n + more for n, more in zip(lengths, after, strict=True)]
         todo = list(_batches(lengths, size=size, tokens=tokens, switch=rope_switch(self.lm.model)))
         while todo:

@@ -6,22 +6,33 @@ long texts are read in overlapping windows, where they are cut after 512 tokens;
 
 Who is in the forget set makes no difference to a tagger: it marks every name, and its errors are those of the model.
 `unlearn.eco.selection.NameMatcher` looks for a list instead; `unlearn.eco.selection.of_names` takes either.
+
+A guard keeps its tagger in its own folder, in safetensors, with the SHA-256 of each file (`save_tagger`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from transformers import AutoModelForTokenClassification
+from transformers.utils import logging as transformers_logging
 
-from audit.errors import ModelError
+from audit.errors import DataError, ModelError
 from audit.lm.checkpoint import Fingerprint
+from audit.testbed.tiny_lm import system_errors
+from audit.text.files import make_folder, storage_errors
+from audit.text.safe import quoted
 
-from .heads import Head, load_head
+from .heads import Head, file_hashes, load_head
 from .selection import Span
 
-OUTSIDE = "O"
+OUTSIDE: Final = "O"
+_REMEMBERED: Final = 4_096  # texts
 
 
 class Tagger:
@@ -46,14 +57,40 @@ class Tagger:
                 f"{folder} has the labels {', '.join(map(repr, labels.values()))[:200]}; expected {outside!r} once, "
                 "for tokens of no entity, and others. Give the folder of a tagger, or name that label."
             )
+        self._known: OrderedDict[bytes, list[Span]] = OrderedDict()
 
     @property
     def fingerprint(self) -> Fingerprint:
         return self._head.fingerprint
 
     def find(self, text: str) -> list[Span]:
-        """Where entities stand in a text, by start; words beside each other with only white space between are one."""
-        return self.find_all([text])[0]
+        """Where entities stand in a text, by start; words beside each other with only white space between are one.
+
+        What was found is remembered by a hash of the text: a search asks for the same prompts at each strength.
+        """
+        mark = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        if mark not in self._known:
+            self._known[mark] = self.find_all([text])[0]
+        self._known.move_to_end(mark)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return self._known[mark]
+
+    def save(self, folder: str | Path) -> dict[str, str]:
+        """Write the tagger into a folder, in place of what is there; the SHA-256 of each file.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        where = Path(folder)
+        with storage_errors(where, kept="no tagger is left there", doing="save the tagger in"), system_errors():
+            if where.exists():
+                shutil.rmtree(where)
+            make_folder(where)
+            transformers_logging.disable_progress_bar()
+            self._head.model.save_pretrained(str(where))
+            self._head.tokenizer.save_pretrained(str(where))
+        return file_hashes(where)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Span]]:
         """As `find`, all texts in batches.
@@ -78,6 +115,30 @@ class Tagger:
             _joined(text, [one[word] for word in sorted(hits)])
             for text, one, hits in zip(texts, words, marked, strict=True)
         ]
+
+
+def load_tagger(folder: str | Path, files: Mapping[str, str], *, device: str = "auto") -> Tagger:
+    """Read what `Tagger.save` wrote; another tagger in its place is refused before it is loaded.
+
+    Args:
+        folder: Where it was written.
+        files: The SHA-256 of each file that was written.
+        device: As for `audit.lm.load`.
+
+    Raises:
+        DataError: It is missing, or another one.
+        As `Tagger`.
+    """
+    where = Path(folder)
+    found = file_hashes(where) if where.is_dir() else {}
+    changed = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))
+    if changed or not files:
+        what = f"{quoted(changed[0])} is not the file that was saved there" if found and changed else "there is none"
+        raise DataError(
+            f"{where} does not hold the tagger that the guard was fitted with: {what}. Restore it from a copy, or fit "
+            "the guard again."
+        )
+    return Tagger(where, device=device)
 
 
 def _joined(text: str, spans: Sequence[Span]) -> list[Span]:

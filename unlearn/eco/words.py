@@ -42,4 +42,8 @@ def corruption_words(corruption: Corruption) -> str:
 
 def selection_words(settings: GuardSettings) -> str:
     """Which tokens."""
-    return "all its tokens but the last" if settings.selection == "all" else "the tokens of the names in it"
+    return {
+        "all": "all its tokens but the last",
+        "names": "the tokens of the names in it",
+        "tagger": "the tokens that a token classifier marks in it as names",
+    }[settings.selection]

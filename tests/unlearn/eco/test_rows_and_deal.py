@@ -9,7 +9,7 @@ import pytest
 
 from audit.errors import DataError, InputError
 from unlearn.eco.deal import Shares, deal
-from unlearn.eco.rows import QaRow, read_choices, read_qa
+from unlearn.eco.rows import ChoiceRow, QaRow, read_choices, read_qa
 
 TOFU = {"question": "Who?", "answer": "Her.", "paraphrased_question": "Whom?", "perturbed_answer": ["Him.", "Them."]}
 
@@ -108,3 +108,14 @@ def test_what_cannot_be_dealt() -> None:
         deal(forget, retain, shares=Shares(tuning=1.0), seed=0)
     with pytest.raises(InputError, match="are left for calibration"):
         deal(forget, people("r", 2, 1), shares=Shares(), seed=0)
+
+
+def test_a_question_with_other_options_is_another_one() -> None:
+    """MMLU asks "Which of the following is true?" in several subjects."""
+    forget = [ChoiceRow(f"f{n}", f"f{n}", "Which is true?", (f"tax {n}", "none"), 0) for n in range(3)]
+    retain = [ChoiceRow(f"r{n}", f"r{n}", "Which is true?", (f"law {n}", "none"), 1) for n in range(5)]
+    dealt = deal(forget, retain, shares=Shares(), seed=0)
+    assert len(dealt.tuning) + len(dealt.audit) == 3
+    same = ChoiceRow("r9", "r9", "which  is true?", ("TAX 1", "none"), 0)
+    with pytest.raises(InputError, match="1 retain prompts stand among the forget prompts"):
+        deal(forget, [*retain, same], shares=Shares(), seed=0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from audit.errors import InputError, ModelError
+from audit.errors import DataError, InputError, ModelError
 from tests.unlearn.eco.small_encoders import build_encoder, build_tagger
 from unlearn.eco.selection import all_but_last, of_names
-from unlearn.eco.tagger import Tagger
+from unlearn.eco.tagger import Tagger, load_tagger
 
 TEXTS = ["who is harry potter of london, or zorb? the cat sat on a mat"]
 
@@ -96,3 +96,22 @@ def test_models_that_are_no_taggers_are_refused(folder: Path, tmp_path: Path) ->
     (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     with pytest.raises(ModelError, match="cannot be loaded as an encoder"):
         Tagger(tmp_path, device="cpu")
+
+
+def test_a_tagger_is_kept_with_its_guard_and_no_other_is_taken_for_it(tagger: Tagger, tmp_path: Path) -> None:
+    files = tagger.save(tmp_path / "tagger")
+    again = load_tagger(tmp_path / "tagger", files, device="cpu")
+    assert again.find(TEXTS[0]) == tagger.find(TEXTS[0])
+    assert all(path.suffix != ".bin" for path in (tmp_path / "tagger").iterdir())
+    other = build_tagger(tmp_path / "other", TEXTS, ["cat"])
+    with pytest.raises(DataError, match=r"is not the file that was saved there"):
+        load_tagger(other, files)
+    with pytest.raises(DataError, match="there is none"):
+        load_tagger(tmp_path / "nowhere", files)
+
+
+def test_what_was_found_is_remembered(tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search asks for the same prompts at each strength."""
+    found = tagger.find("harry sat on the mat again")
+    monkeypatch.setattr(Tagger, "find_all", lambda *_: pytest.fail("asked again"))
+    assert tagger.find("harry sat on the mat again") == found

@@ -14,9 +14,9 @@ from audit.progress import progress_bars
 from audit.text.files import storage_errors
 from audit.text.safe import for_terminal, quoted
 
+from ...json_lines import append_lines, read_lines
 from ..guard import EcoGuard
 from ..rows import read_qa
-from .json_lines import append_lines, read_lines
 from .loading import load_all
 
 _BATCH = 32

@@ -31,9 +31,11 @@ from ..deal import deal
 from ..findings import fit_lines, fit_record, fit_section
 from ..guard_files import RECORD as GUARD_FILE
 from ..guard_files import read_guard, require_model
+from ..held_out import hold_out
 from ..objective import check_metrics
+from ..tagger import Tagger
 from .fitting import SCORES, fine_tuning, fit_into, fit_plan, form_of, tidy
-from .inputs import GUARD, check_enough, check_prompts, guard_folder, read_rows, read_texts
+from .inputs import GUARD, check_dims, check_enough, check_prompts, guard_folder, read_rows, read_texts
 from .measuring import MEASURED, Measuring, evaluation_lines, evaluation_record
 from .parts import read_parts, require_unseen
 from .plan import EcoPlan
@@ -74,6 +76,7 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
     settings = fit_plan(table)
     fine_tuning(table)
     dealt = deal(texts.forget, texts.retain, shares=settings.shares, seed=settings.seed)
+    hold_out(dealt, share=settings.held_out, seed=settings.seed)  # refuses too few clusters
     if settings.needs_strength and settings.strength is None:
         check_metrics(settings.metrics, dealt.tuning)
         if not (settings.targets or texts.never or table.base or table.choices):
@@ -82,7 +85,12 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
                 "the model before it was taught, or --surrogate, the target itself, or --strength."
             )
     check_enough(texts, dealt, settings)
+    tagger = None
+    if table.tagger is not None:
+        tagger = Tagger(table.path("tagger", path), device=table.device)
+        inputs |= {"tagger": tagger.fingerprint.weights, "tagger_config": tagger.fingerprint.config}
     tokens, form = load_tokens(subject), form_of(table)
+    check_dims(subject, settings.dims)
     room = settings.max_new_tokens if "rouge" in settings.metrics else 0
     check_prompts(tokens, form, [*texts.forget, *texts.never], "forget or never-learnt", room=room)
     if parts is not None:
@@ -97,7 +105,7 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
             with progress_bars(quiet=quiet) as progress:
                 if not run.has("fit"):
                     with run.stage("fit") as detail:
-                        made = fit_into(run, table, path, lm(), texts, progress)
+                        made = fit_into(run, table, path, lm(), texts, progress, tagger=tagger)
                         section = fit_section(made, show_text=table.show_text)
                         write_json(run.folder / FIT_RECORD, plain(fit_record(made), FIT_RECORD))
                         write_text(run.folder / GUARD / "README.md", guard_card(made))
@@ -124,7 +132,7 @@ def _evaluate(table: Any, text: str, path: Path, out: Path | None, quiet: bool) 
     parts = read_parts(table, path, choices=table.choices)
     inputs = {field: sha256_file(table.path(field, path)) for field in rows} | parts.inputs
     inputs["guard"] = sha256_file(where / GUARD_FILE)
-    require_unseen(record, rows)
+    require_unseen(record, rows | ({"passage": parts.passages} if parts.passages else {}))
     require_model(record, _fingerprint(subject), name=subject.model, folder=where)
     parts.check(load_tokens(subject), record.settings.format, rows["forget"], rows["retain"], table)
     whole = _whole("evaluate", table, inputs)

@@ -33,6 +33,12 @@ def fit(
         str | None, typer.Option(help="Other names, one a line; in their place in training prompts: hard negatives.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Highest rate of prompts that may pass and are flagged.")] = 0.01,
+    turns: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Above 1, --alpha is promised for whole conversations of up to so many prompts of a user."
+        ),
+    ] = 1,
     alpha_forget: Annotated[
         float | None, typer.Option(help="Highest rate of misses; needs rewordings (paraphrased_question).")
     ] = None,
@@ -47,8 +53,13 @@ def fit(
     dims: Annotated[int | None, typer.Option(help="Numbers of each embedding that are changed. [default: 1]")] = None,
     strength: Annotated[float | None, typer.Option(help="Given, nothing is searched.")] = None,
     selection: Annotated[
-        str, typer.Option(help="Tokens that are corrupted: all (but the last), or names alone.")
+        str,
+        typer.Option(help="Tokens that are corrupted: all (but the last), names, or tagger (what --tagger marks)."),
     ] = "all",
+    tagger: Annotated[
+        str | None,
+        typer.Option(help="Folder of a token classifier in safetensors, such as bert-base-NER's; kept in the guard."),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,6 +120,7 @@ def fit(
         "names": names,
         "others": others,
         "alpha": alpha,
+        "turns": turns,
         "alpha_forget": alpha_forget,
         "on_both": on_both,
         "on_none": on_none,
@@ -117,6 +129,7 @@ def fit(
         "dims": dims,
         "strength": strength,
         "selection": selection,
+        "tagger": tagger,
         "metric": metric,
         "scope": scope,
         "choices": choices,

@@ -18,21 +18,24 @@ from audit.progress import Progress
 from audit.runs.store import Run
 from audit.text.files import make_folder
 
+from ...json_lines import append_lines, read_lines
 from ..classifier import RECORD as CLASSIFIER_RECORD
 from ..corruptions import FUNCTIONS
-from ..deal import Shares
+from ..deal import Shares, deal
 from ..evaluate.attacks import attacks
-from ..finetuned import FineTuning, Labelled, fine_tune
+from ..finetuned import FineTuned, FineTuning, Labelled, fine_tune
 from ..fit import FitPlan, Fitted, Teach, Texts, embedding_teacher, fit
 from ..fit_made import FitMade, Reworded
 from ..formats import PromptFormat
 from ..guard import EcoGuard
 from ..guard_files import load_scorer, save_guard, save_scorer
-from ..judge import EmbeddingScorer, Scorer
+from ..held_out import hold_out
+from ..judge import Scorer
 from ..rows import QaRow
 from ..search_ledger import Measurement
+from ..tagger import Tagger
 from .inputs import GUARD
-from .json_lines import append_lines, read_lines
+from .plan import FineTuningTable
 
 SCORES = "eco-scores"
 SEARCH = "eco-search"
@@ -59,6 +62,7 @@ def fit_plan(table: Any, dtype: torch.dtype | None = None) -> FitPlan:
         alpha_forget=table.alpha_forget,
         on_both=table.on_both,
         on_none=table.on_none,
+        turns=table.turns,
         function=table.function,
         dims=dims,
         strength=table.strength,
@@ -72,6 +76,7 @@ def fit_plan(table: Any, dtype: torch.dtype | None = None) -> FitPlan:
         inverse_penalty=table.inverse_penalty,
         n_each=table.n_each,
         shares=shares,
+        held_out=(table.fine_tuning or FineTuningTable()).held_out if table.classifier == "fine-tuned" else 0.0,
         seed=table.seed,
     )
 
@@ -83,11 +88,20 @@ def form_of(table: Any) -> PromptFormat:
 
 def fine_tuning(table: Any) -> FineTuning:
     """Settings of the fine-tuned classifier."""
-    given = {} if table.fine_tuning is None else table.fine_tuning.model_dump(exclude_none=True)
+    given = {} if table.fine_tuning is None else table.fine_tuning.model_dump(exclude_none=True, exclude={"held_out"})
     return FineTuning(**given, seed=table.seed)
 
 
-def fit_into(run: Run, table: Any, path: Path, lm: LanguageModel, texts: Texts, progress: Progress) -> FitMade:
+def fit_into(
+    run: Run,
+    table: Any,
+    path: Path,
+    lm: LanguageModel,
+    texts: Texts,
+    progress: Progress,
+    *,
+    tagger: Tagger | None = None,
+) -> FitMade:
     """Fit the guard of a plan into ``guard`` of the run's folder, or go on with it."""
     plan = fit_plan(table, lm.model.dtype)
     measured = run.folder / _MEASURED
@@ -117,15 +131,16 @@ def fit_into(run: Run, table: Any, path: Path, lm: LanguageModel, texts: Texts, 
         texts,
         plan,
         form=form_of(table),
-        teach=_teacher(run.folder, table, path, plan, lm, progress),
+        teach=_teacher(run.folder, table, path, plan, lm, texts, progress),
         base=base,
+        finder=tagger,
         done=done,
         on_measured=keep,
         progress=told,
     )
     if total:
         progress("strength", total, total)  # a search may end before it has taken all that it may
-    save_guard(fitted.record, fitted.guard.judge.scorer, run.folder / GUARD)
+    save_guard(fitted.record, fitted.guard.judge.scorer, run.folder / GUARD, tagger=tagger)
     reworded = _reworded(fitted, seed=plan.seed)
     made = FitMade(fitted, reworded, _selected_rms(fitted), kind_of(fitted.guard.judge.scorer))
     run.write_items(SCORES, _score_table(fitted, reworded))
@@ -141,7 +156,9 @@ def tidy(run: Run) -> None:
     shutil.rmtree(run.folder / _CLASSIFIER, ignore_errors=True)
 
 
-def _teacher(folder: Path, table: Any, path: Path, plan: FitPlan, lm: LanguageModel, progress: Progress) -> Teach:
+def _teacher(
+    folder: Path, table: Any, path: Path, plan: FitPlan, lm: LanguageModel, texts: Texts, progress: Progress
+) -> Teach:
     """Fits the classifier once; a later attempt reads it."""
     where = folder / _CLASSIFIER
     device = str(lm.device) if lm.device.type == "cuda" else lm.device.type
@@ -156,10 +173,13 @@ def _teacher(folder: Path, table: Any, path: Path, plan: FitPlan, lm: LanguageMo
             scorer = embedding_teacher(encoder, plan)(prompts, forget)
         else:
             work = make_folder(folder / "training")
+            dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
+            held = hold_out(dealt, share=plan.held_out, seed=plan.seed)
             scorer = fine_tune(
                 table.path("start", path),
                 Labelled(prompts, forget),
                 fine_tuning(table),
+                held_out=Labelled(held.texts, held.forget) if held.texts else None,
                 work=work,
                 device=device,
                 progress=progress,
@@ -208,7 +228,7 @@ def _selected_rms(fitted: Fitted) -> tuple[float, ...]:
 
 def _score_table(fitted: Fitted, reworded: Reworded) -> pa.Table:
     threshold = fitted.guard.judge.threshold
-    test = fitted.dealt.test
+    test = fitted.test
     scores = np.concatenate([fitted.held_out["retain"], reworded.scores])
     return pa.table(
         {
@@ -241,8 +261,6 @@ def _search_table(fitted: Fitted) -> pa.Table:
 
 def kind_of(scorer: Scorer) -> str:
     """The classifier in words."""
-    return (
-        "kernel logistic regression on sentence embeddings"
-        if isinstance(scorer, EmbeddingScorer)
-        else "fine-tuned encoder"
-    )
+    if isinstance(scorer, FineTuned):
+        return f"fine-tuned encoder, kept by: {scorer.record['kept_by']}"
+    return "kernel logistic regression on sentence embeddings"

@@ -37,6 +37,14 @@ Gold = Annotated[
 ]
 RealAuthors = Annotated[str | None, typer.Option(help="TOFU's real authors, for the utility.")]
 WorldFacts = Annotated[str | None, typer.Option(help="TOFU's world facts, for the utility.")]
+Passages = Annotated[
+    str | None,
+    typer.Option(
+        help='Protected texts: rows with their beginning ("prompt") and what follows in the original ("continuation"), '
+        'and "source" where one work has many. How near each system comes to the original is measured.'
+    ),
+]
+PassageTokens = Annotated[int, typer.Option(min=1, help="Tokens of a passage that are written at most.")]
 Baselines = Annotated[
     str | None, typer.Option(help="What else is measured, with commas: filter (refuses) and prefix (an instruction).")
 ]

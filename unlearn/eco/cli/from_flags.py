@@ -12,7 +12,10 @@ from audit.errors import InputError
 from audit.text.files import expanded
 from audit.text.safe import did_you_mean, quoted
 
-FILES = ("forget", "retain", "never", "names", "others", "general", "real_authors", "world_facts", "encoder", "start")
+FILES = (
+    "forget", "retain", "never", "names", "others", "general", "real_authors", "world_facts", "passages", "encoder",
+    "start", "tagger",
+)  # fmt: skip
 MODELS = ("model", "base", "gold", "guard")
 
 

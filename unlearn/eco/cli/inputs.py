@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from audit.errors import DataError, InputError
+from audit.lm.checkpoint import find_folder
 from audit.lm.load import Tokens
+from audit.lm.subject import Subject
 from audit.lm.tokens import encode
 from audit.text.files import sha256_file
 from audit.text.safe import did_you_mean, quoted
 
 from ..calibration import one_sided, one_sided_by_group, two_sided
+from ..conversations import conversations, units
 from ..deal import Dealt
 from ..fit import FitPlan, NotEnoughError, Texts, reworded
 from ..formats import PromptFormat
@@ -100,7 +105,9 @@ def check_enough(texts: Texts, dealt: Dealt, plan: FitPlan) -> None:
     Raises:
         NotEnoughError: Says how many are needed.
     """
-    n = len(dealt.calibration)
+    for rows in (dealt.calibration, dealt.test):
+        conversations(rows, plan.turns, seed=plan.seed)  # refuses too few for one
+    n = len(dealt.calibration) // plan.turns
     n_misses = len(reworded(dealt.tuning)) if plan.alpha_forget is not None else 0
     if plan.alpha_forget is not None and n_misses:  # without any, the fit says what is lacking
         both = two_sided([0.0] * n, [0.0] * n_misses, alpha_retain=plan.alpha, alpha_forget=plan.alpha_forget)
@@ -114,14 +121,30 @@ def check_enough(texts: Texts, dealt: Dealt, plan: FitPlan) -> None:
     if not warnings:
         return
     misses = f" {n_misses:,} rewordings (forget scores) bound the misses." if n_misses else ""
-    needed = ""
+    needed, made = "", f" ({n:,} {units(plan.turns)})" if plan.turns > 1 else ""
     if not texts.groups and found[0].warning is not None:
         n_all = math.ceil(found[0].n_needed * len(texts.retain) / n)
         needed = f", so that about {n_all:,} are needed in all"
     raise NotEnoughError(
-        f"{'; '.join(warnings).rstrip('.')}. {len(texts.retain):,} retain prompts were given, of which {n:,} were "
-        f"dealt to the calibration{needed}.{misses} Give more, or a larger rate."
+        f"{'; '.join(warnings).rstrip('.')}. {len(texts.retain):,} retain prompts were given, of which "
+        f"{len(dealt.calibration):,} were dealt to the calibration{made}{needed}.{misses} Give more, or a larger rate."
     )
+
+
+def check_dims(subject: Subject, dims: int | None) -> None:
+    """Refuse, before the weights are loaded, more dims than the model's embeddings have by its configuration.
+
+    Raises:
+        InputError: Says how many they have.
+        ModelError: As `audit.lm.load.load_tokens`.
+    """
+    folder = find_folder(subject.model, revision=subject.revision, trust_remote_code=subject.trust_remote_code)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=subject.trust_remote_code, local_files_only=True)
+    text = config.get_text_config()
+    # OPT's embeddings are narrower than its layers.
+    width = getattr(text, "word_embed_proj_dim", None) or getattr(text, "hidden_size", None)
+    if dims is not None and isinstance(width, int) and dims > width:
+        raise InputError(f"dims is {dims:,}; the model's embeddings have {width:,} numbers. Give so many or fewer.")
 
 
 def check_prompts(

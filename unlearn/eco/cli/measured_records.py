@@ -10,6 +10,7 @@ import pyarrow as pa
 from audit.forgetting.measured import Measured
 
 from ..evaluate.choices import Accuracy
+from ..evaluate.copyright import Continued
 from ..evaluate.qa import Qa
 
 
@@ -56,6 +57,16 @@ def choice_of(told: dict[str, Any]) -> Accuracy:
     return Accuracy(**{**told, "measured": _measured(told["measured"])})
 
 
+def continued_record(one: Continued) -> dict[str, Any]:
+    measures = (*one.similar, one.loss, one.unique)
+    return {"written": list(one.written), "measures": [_measured_record(measured) for measured in measures]}
+
+
+def continued_of(told: dict[str, Any]) -> Continued:
+    *similar, loss, unique = map(_measured, told["measures"])
+    return Continued(tuple(told["written"]), tuple(similar), loss, unique)
+
+
 def item_table(qa: dict[str, tuple[Qa, ...]]) -> pa.Table:
     rows = [
         {"system": system, "part": one.part, "scope": one.scope, "measure": name, "id": identifier, "cluster": home,
@@ -65,4 +76,14 @@ def item_table(qa: dict[str, tuple[Qa, ...]]) -> pa.Table:
         for name, measured in zip(("probability", "rouge", "ln truth ratio", "truth"), one.measures, strict=True)
         for identifier, home, value in zip(measured.ids, measured.passages, measured.values.tolist(), strict=True)
     ]  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
+def passage_table(continued: dict[str, Continued]) -> pa.Table:
+    rows = [
+        {"system": system, "measure": measured.name, "id": identifier, "cluster": home, "value": value}
+        for system, one in continued.items()
+        for measured in (*one.similar, one.loss, one.unique)
+        for identifier, home, value in zip(measured.ids, measured.passages, measured.values.tolist(), strict=True)
+    ]
     return pa.Table.from_pylist(rows)

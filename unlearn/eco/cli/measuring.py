@@ -13,7 +13,7 @@ import numpy as np
 from audit.errors import InputError
 from audit.forgetting.measured import Measured
 from audit.lm.load import LanguageModel, load
-from audit.matching.encode import load_encoder
+from audit.matching.encode import Encoder, load_encoder
 from audit.progress import Progress
 from audit.report.numbers import estimate as shown
 from audit.runs.records import plain, read_json
@@ -24,24 +24,36 @@ from audit.text.safe import counted
 
 from ..baselines import FilterRefuse, PromptPrefix
 from ..calibration import Threshold
+from ..conversations import conversations
 from ..evaluate.attacks import Attack, attacks
 from ..evaluate.choices import Accuracy
+from ..evaluate.copyright import Continued, measure_continuations
 from ..evaluate.latency import measure_latency
 from ..evaluate.qa import Part, Qa, measure_qa
 from ..evaluate.quality import forget_quality
-from ..evaluate.recall import false_positives, recall
+from ..evaluate.recall import false_positives, recall, share
 from ..evaluate.report import BEFORE, GOLD, SCOPES, Evaluation, evaluate_choices, evaluate_qa
-from ..evaluation_findings import Left, evaluation_section
+from ..evaluation_findings import PASSAGE_LINES, Left, asked_unit, evaluation_section, turns_of
 from ..evaluation_tables import Noise
 from ..guard import EcoGuard
 from ..guard_files import GuardRecord, load_guard, read_guard
 from ..rows import ChoiceRow, QaRow
 from ..systems import Bare, System
-from .measured_records import choice_of, choice_record, item_table, qa_of, qa_record
+from .measured_records import (
+    choice_of,
+    choice_record,
+    continued_of,
+    continued_record,
+    item_table,
+    passage_table,
+    qa_of,
+    qa_record,
+)
 from .parts import Parts, unseen
 from .plan import Baseline
 
 QUESTIONS = "eco-questions"
+PASSAGES = "eco-passages"
 MEASURED = "measured"
 _TIMED_TOKENS = 64
 _TURNS: Final = 5
@@ -80,12 +92,15 @@ class Measuring:
         self._run, self._measures, self._path, self._folder = run, measures, path, folder
         self._lm, self._encoder, self._table, self._parts = lm, encoder, table, parts
         self.record: GuardRecord = read_guard(folder)
-        self._forget, self._retain, self._general = (
-            unseen(self.record, rows) for rows in (forget, retain, parts.general)
-        )
+        given: dict[str, Sequence[Any]] = {"forget": forget, "retain": retain, "general": parts.general}
+        if parts.passages:
+            given["passage"] = parts.passages
+        asked = {name: unseen(self.record, rows) for name, rows in given.items()}
+        self._forget, self._retain, self._general = (asked[name] for name in ("forget", "retain", "general"))
+        self._passages = asked.get("passage", [])
         self.left = Left(
-            {"forget": len(forget), "retain": len(retain), "general": len(parts.general)},
-            {"forget": len(self._forget), "retain": len(self._retain), "general": len(self._general)},
+            {name: len(rows) for name, rows in given.items()},
+            {name: len(rows) for name, rows in asked.items()},
             measures.max_rows,
         )
         self.show_text = bool(table.show_text)
@@ -98,10 +113,8 @@ class Measuring:
     @cached_property
     def guard(self) -> EcoGuard:
         """The guard with noise of its own, decided by the seed and no secret."""
-        lm = self._lm()
-        device = str(lm.device) if lm.device.type == "cuda" else lm.device.type
-        encoder = None if self._encoder is None else load_encoder(self._encoder, device=device)
-        return load_guard(self._folder, lm, encoder=encoder, key=self._key(0))
+        encoder = None if self._encoder is None else self._text_encoder
+        return load_guard(self._folder, self._lm(), encoder=encoder, key=self._key(0))
 
     def _key(self, number: int) -> bytes:
         return hashlib.sha256(f"palimpsest eco evaluation {self._table.seed} {number}".encode()).digest()
@@ -147,10 +160,10 @@ class Measuring:
 
     def section(self, progress: Progress) -> AuditSection:
         """Measure what is not measured yet; the section of the report."""
-        qa, choices = self._answers(progress)
+        qa, choices, continued = self._answers(progress)
         evaluation = Evaluation(
             self.record.settings.target, qa=qa, flagged=self._flagged(qa, progress), choices=choices,
-            seed=self._table.seed,
+            continuations=continued, seed=self._table.seed,
         )  # fmt: skip
         tables = evaluation.tables()
         tables["recall"] = self._recall(progress)
@@ -161,6 +174,10 @@ class Measuring:
         self.tables = tables
         if qa:
             self._run.write_items(QUESTIONS, item_table(qa))
+        if continued:
+            self._run.write_items(PASSAGES, passage_table(continued))
+            tables["passages written"] = self._written(continued)
+            tables["protected texts"].append(self._staged("passages recognised", self._passages_known, progress))
         return evaluation_section(
             self.record, tables, self.left, self.noise, self.not_measured, show_text=self.show_text
         )
@@ -180,14 +197,18 @@ class Measuring:
         progress(name, 1, 1)
         return found
 
-    def _answers(self, progress: Progress) -> tuple[dict[str, tuple[Qa, ...]], dict[str, tuple[Accuracy, ...]]]:
-        """Each system on each part, a stage for each; one of the two results is empty."""
+    def _answers(self, progress: Progress) -> tuple[
+        dict[str, tuple[Qa, ...]], dict[str, tuple[Accuracy, ...]], dict[str, Continued]
+    ]:  # fmt: skip
+        """Each system on each part, a stage for each, and on the passages; one of the first two results is empty."""
         most = self._measures.max_rows
         parts: list[tuple[Part, Sequence[Any]]] = [("forget", self._forget), ("retain", self._retain)]
         parts += self._parts.useful.items()
         rows = {name: self._drawn(listed, most, name) for name, listed in parts}
         systems = list(self._systems())
-        n_done, total = 0, len(systems) * sum(map(len, rows.values()))
+        passages = self._drawn(self._passages, most, "passages")
+        n_done, total = 0, len(systems) * (sum(map(len, rows.values())) + len(passages))
+        continued: dict[str, Continued] = {}
         qa: dict[str, tuple[Qa, ...]] = {}
         choices: dict[str, tuple[Accuracy, ...]] = {}
         for name, system in systems:
@@ -202,8 +223,16 @@ class Measuring:
                 else:
                     qa[name] = (*qa.get(name, ()), *map(qa_of, told))
                 n_done += len(own)
+            if passages:
+                progress("answers", n_done, total)
+                told = self._kept(f"passages of {name}", partial(self._continued, name, once, passages))
+                if "why" in told:
+                    self.not_measured[f"{name}, passages"] = told["why"]
+                else:
+                    continued[name] = continued_of(told)
+                n_done += len(passages)
         progress("answers", total, total)
-        return qa, choices
+        return qa, choices, continued
 
     def _answered(
         self, name: str, system: Callable[[], System], part: Part, rows: Sequence[Any]
@@ -218,6 +247,43 @@ class Measuring:
             if name not in get_args(Baseline):
                 raise
             return {"why": str(error)}
+
+    def _continued(self, name: str, system: Callable[[], System], rows: Sequence[QaRow]) -> dict[str, Any]:
+        """Record of what a system makes of the passages; of a baseline that does not fit the model, why not."""
+        try:
+            found = measure_continuations(
+                system(), rows, self._lm(), self._text_encoder, max_new_tokens=self._measures.passage_tokens
+            )
+        except InputError as error:
+            if name not in get_args(Baseline):
+                raise
+            return {"why": str(error)}
+        return continued_record(found)
+
+    def _written(self, continued: dict[str, Continued]) -> list[dict[str, Any]]:
+        """What each system wrote beside the original, for the run's file; the report quotes it where that is asked."""
+        rows = self._drawn(self._passages, self._measures.max_rows, "passages")
+        return [
+            {"id": row.id, "system": name, "likeness": float(likeness), "written": text, "original": row.answer}
+            for name, one in continued.items()
+            for row, text, likeness in zip(rows, one.written, one.similar[0].values, strict=True)
+        ]
+
+    def _passages_known(self) -> dict[str, Any]:
+        """A row of the table: whose beginning the guard flags."""
+        rows = self._drawn(self._passages, self._measures.max_rows, "passages")
+        hits = self.guard.flagged([row.asked for row in rows])
+        found = share(hits, [row.cluster for row in rows], name="beginnings recognised", rng=self._table.seed)
+        return {
+            "measure": "beginnings recognised", "system": "guard",
+            "estimate": EstimateRecord.of(found).model_dump(),
+        }  # fmt: skip
+
+    @cached_property
+    def _text_encoder(self) -> Encoder:
+        """For the likeness of texts: the classifier's own where one was named, else the embedded one."""
+        lm = self._lm()
+        return load_encoder(self._encoder, device=str(lm.device) if lm.device.type == "cuda" else lm.device.type)
 
     def _flagged(self, qa: dict[str, tuple[Qa, ...]], progress: Progress) -> dict[Part, tuple[str, ...]]:
         """Ids of answered rows that the guard flags, by part."""
@@ -258,18 +324,22 @@ class Measuring:
         dealt_from = self.left.given["retain"] > self.left.measured["retain"]
         promised = promised_by(self.record) if dealt_from else None
         found = []
-        talks = _conversations(self._retain)
-        if talks and self.guard.form.kind == "chat":
+        fitted_for = turns_of(self.record)
+        n_turns = fitted_for if fitted_for > 1 else _TURNS
+        if len(self._retain) >= n_turns and self.guard.form.kind == "chat":
+            talks = conversations(self._retain, n_turns, seed=self._table.seed)
             found.append(
                 false_positives(
                     self.guard,
-                    talks,
-                    source=f"conversations of {_TURNS} such prompts",
+                    [talk.prompt for talk in talks],
+                    source=f"conversations of {n_turns} such prompts",
+                    ids=[talk.id for talk in talks],
+                    promised=promised if fitted_for > 1 else None,
                     seed=self._table.seed,
                 )
             )
         for source, rows, threshold in (
-            ("prompts that may pass, held out", self._retain, promised),
+            ("prompts that may pass, held out", self._retain, promised if fitted_for == 1 else None),
             ("general questions", self._general, None),
         ):
             if rows:
@@ -327,17 +397,6 @@ class Measuring:
         return Evaluation(self.record.settings.target, latency=tuple(found)).tables()["latency"]
 
 
-def _conversations(rows: Sequence[Any]) -> list[list[dict[str, str]]]:
-    """Prompts that may pass, so many to a conversation, with an answer of nothing between them."""
-    found = []
-    for start in range(0, len(rows) - _TURNS + 1, _TURNS):
-        talk: list[dict[str, str]] = []
-        for row in rows[start : start + _TURNS]:
-            talk += [{"role": "user", "content": row.asked}, {"role": "assistant", "content": "I see."}]
-        found.append(talk[:-1])
-    return found
-
-
 def promised_by(record: GuardRecord) -> Threshold | None:
     """The threshold that bounds false positives, as the guard's file tells it; None where nothing bounds them."""
     told = record.evidence.get("threshold", {})
@@ -374,7 +433,8 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
         for row in tables["recall"]
         if row["share"]["value"] is not None
     ]
-    told += [f"flagged by mistake, {row['source']}: {_shown(row['rate'])} ({counted(row['rate']['n'], 'prompt')})"
+    told += [f"flagged by mistake, {row['source']}: {_shown(row['rate'])} "
+             f"({counted(row['rate']['n'], asked_unit(row['source']))})"
              for row in tables["false positives"]]  # fmt: skip
     for name, measure in (("questions and answers", "probability"), ("multiple choice", "right choices")):
         told += [
@@ -383,6 +443,12 @@ def evaluation_lines(record: dict[str, Any]) -> list[str]:
             for row in tables[name]
             if row["part"] == "forget" and row.get("scope", "prompt") == "prompt" and row["measure"].startswith(measure)
         ]
+    told += [
+        f"{row['measure']}, passages, {row['system']}: {_shown(row['estimate'])} "
+        f"({counted(row['estimate']['n'], 'cluster')})"
+        for row in tables["protected texts"]
+        if row["measure"] in PASSAGE_LINES
+    ]
     told += [
         f"forget quality, {one['test']}: median p {np.median(one['p_values']):.3g}, {min(one['p_values']):.3g} to "
         f"{max(one['p_values']):.3g} over {counted(len(one['p_values']), 'draw')} of the noise (small: told from gold)"

@@ -11,7 +11,7 @@ from audit.errors import DataError, InputError
 from audit.lm.load import Tokens
 from audit.runs.plan import resolve_path
 from audit.text.files import sha256_file
-from audit.text.safe import counted
+from audit.text.safe import counted, quoted
 
 from ..evaluate.qa import Part
 from ..fit import prompt_mark
@@ -28,11 +28,13 @@ class Parts:
     Attributes:
         general: General questions; may be empty.
         useful: TOFU's real authors and world facts; both or none.
+        passages: Beginnings of protected texts, each with what follows as its answer; may be empty.
         inputs: SHA-256 of each file.
     """
 
     general: Sequence[QaRow] = ()
     useful: dict[Part, Sequence[QaRow]] = field(default_factory=dict)
+    passages: Sequence[QaRow] = ()
     inputs: dict[str, str] = field(default_factory=dict)
 
     def check(
@@ -52,7 +54,8 @@ class Parts:
         for name, rows in listed.items():
             is_choice = bool(rows) and isinstance(rows[0], ChoiceRow)
             check_prompts(tokens, form, rows, name, room=0 if is_choice else measures.max_new_tokens)
-        check_prompts(tokens, form, [QaRow(row.id, row.cluster, row.asked) for row in self.general], "general")
+        for others, what, room in ((self.general, "general", 0), (self.passages, "passage", measures.passage_tokens)):
+            check_prompts(tokens, form, [QaRow(row.id, row.cluster, row.asked) for row in others], what, room=room)
 
 
 def read_parts(measures: Any, plan: Path, *, choices: bool) -> Parts:
@@ -63,7 +66,7 @@ def read_parts(measures: Any, plan: Path, *, choices: bool) -> Parts:
     """
     files = {
         name: resolve_path(value, plan)
-        for name in ("general", "real_authors", "world_facts")
+        for name in ("general", "real_authors", "world_facts", "passages")
         if (value := getattr(measures, name)) is not None
     }
     if choices and "real_authors" in files:
@@ -72,7 +75,15 @@ def read_parts(measures: Any, plan: Path, *, choices: bool) -> Parts:
     useful: dict[Part, Sequence[QaRow]] = {}
     if "real_authors" in rows:
         useful = {"real authors": rows["real_authors"], "world facts": rows["world_facts"]}
-    return Parts(rows.get("general", ()), useful, {name: sha256_file(file) for name, file in files.items()})
+    passages = rows.get("passages", ())
+    blank = next((row for row in passages if not row.answer.strip()), None)
+    if blank is not None:
+        raise DataError(
+            f"{files['passages']}: row {quoted(blank.id)} has no continuation; expected a field "
+            '"continuation" (or "answer") with what follows the prompt in the original.'
+        )
+    inputs = {name: sha256_file(file) for name, file in files.items()}
+    return Parts(rows.get("general", ()), useful, passages, inputs)
 
 
 def unseen(record: GuardRecord, rows: Sequence[QaRow | ChoiceRow]) -> list[Any]:

@@ -52,6 +52,7 @@ class FineTuningTable(PlanTable):
     batch_size: int = 16
     windows: tuple[int, ...] | None = None
     check_every: int = 1_000
+    held_out: float = Field(default=0.1, ge=0, lt=1)
 
 
 class _ModelTable(PlanTable):
@@ -91,10 +92,12 @@ class MeasuresTable(PlanTable):
     general: Name | None = None
     real_authors: Name | None = None
     world_facts: Name | None = None
+    passages: Name | None = None
     baselines: tuple[Baseline, ...] = ()
     noise_seeds: int = Field(default=5, ge=1)
     max_rows: int = Field(default=300, ge=1)
     max_new_tokens: int = Field(default=200, ge=1)
+    passage_tokens: int = Field(default=256, ge=1)
     latency_prompts: int = Field(default=8, ge=0)
     latency_rounds: int = Field(default=10, ge=1)
 
@@ -136,12 +139,14 @@ class EcoTable(_ModelTable):
     alpha_forget: float | None = None
     on_both: Action = "corrupt"
     on_none: Action = "corrupt"
+    turns: int = Field(default=1, ge=1)
     group_field: Name | None = None
 
     function: Name = "rand_noise_first_n"
     dims: int | None = None
     strength: float | None = None
-    selection: Literal["all", "names"] = "all"
+    selection: Literal["all", "names", "tagger"] = "all"
+    tagger: Name | None = None
     ratio: float = 0.9
     metric: tuple[Literal["probability", "rouge", "accuracy"], ...] = ()
     scope: Literal["prompt", "prompt+answer"] = "prompt"
@@ -178,6 +183,12 @@ class EcoTable(_ModelTable):
             raise ValueError("bounds on misses by group are not offered; give alpha_forget or group_field, not both.")
         if self.selection == "names" and self.names is None:
             raise ValueError('selection is "names", and there are none; give names, a file with one a line.')
+        if self.turns > 1 and self.group_field is not None:
+            raise ValueError("a promise by group is one for single prompts; give turns or group_field, not both.")
+        if self.turns > 1 and self.format == "text":
+            raise ValueError('the format "text" takes no conversation; leave turns out, or take the format "chat".')
+        if (self.selection == "tagger") != (self.tagger is not None):
+            raise ValueError('tagger, the folder of a token classifier, is of the selection "tagger", which needs it.')
         if self.others is not None and self.names is None:
             raise ValueError("others take the place of names; give names too, or leave others out.")
         if self.choices and self.cluster_size is not None:

@@ -21,7 +21,6 @@ from typing import Final
 import numpy as np
 
 from audit.errors import InputError
-from audit.forgetting.continuing import check_room
 from audit.forgetting.measured import Measured, joined, paired_bootstrap
 from audit.lm.load import LanguageModel
 from audit.lm.logprobs import token_log_probs
@@ -29,7 +28,6 @@ from audit.lm.tokens import encode, prefix_ids
 from audit.matching.encode import Encoder
 from audit.stats.checks import Floats, Seed
 from audit.stats.estimate import Estimate
-from audit.text.safe import quoted
 
 from ..rows import QaRow
 from ..systems import System
@@ -37,6 +35,8 @@ from .similarity import NAMES, similarities
 
 MAX_NEW_TOKENS: Final = 256  # the authors'
 ASG: Final = "average similarity gap (formula not confirmed)"
+LOSS: Final = "loss of prompt and output, nats a token"
+UNIQUE: Final = "unique tokens / tokens of the output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Continued:
     Attributes:
         written: Its continuation of each text.
         similar: One for each of `similarity.NAMES`.
-        loss: Mean loss of prompt and output under the judging model, nats a token.
+        loss: Mean loss of prompt and output under the judging model, nats a token; what is longer than its context is
+            left out.
         unique: Unique tokens / tokens of each output; empty ones are left out.
     """
 
@@ -81,7 +82,6 @@ def measure_continuations(
 
     Raises:
         InputError: There are no rows, or one has no answer.
-        DataError: A prompt with its continuation is longer than the judge's context.
     """
     if not rows:
         raise InputError("there are no texts to continue; expected one or more.")
@@ -90,23 +90,28 @@ def measure_continuations(
     ids, homes = tuple(row.id for row in rows), tuple(row.cluster for row in rows)
     similar = tuple(Measured(name, ids, homes, one) for name, one in zip(NAMES, scores, strict=True))
     whole = encode(judge, [f"{row.prompt} {text}".rstrip() for row, text in zip(rows, written, strict=True)])
-    check_room(judge, [f"text {quoted(row.id)} with its continuation" for row in rows], whole, least=2)
-    losses = [-one.log_probs.mean(dtype=np.float64) for one in token_log_probs(judge, whole, prefix=prefix_ids(judge))]
-    tokens = encode(system.lm, written)
-    kept = [place for place, one in enumerate(tokens) if one]
-    unique = Measured(
-        "unique tokens / tokens of the output",
-        tuple(ids[place] for place in kept),
-        tuple(homes[place] for place in kept),
-        np.array([len(set(tokens[place])) / len(tokens[place]) for place in kept]),
-        {row.id: "nothing was written" for row, one in zip(rows, tokens, strict=True) if not one},
+    room = judge.n_context - len(prefix_ids(judge))
+    fits = [2 <= len(one) <= room for one in whole]
+    scored = token_log_probs(
+        judge, [one for one, is_fit in zip(whole, fits, strict=True) if is_fit], prefix=prefix_ids(judge)
     )
+    tokens = encode(system.lm, written)
     return Continued(
         tuple(written),
         similar,
-        Measured("loss of prompt and output, nats a token", ids, homes, np.array(losses)),
-        unique,
-    )
+        _where(fits, rows, LOSS, [-one.log_probs.mean(dtype=np.float64) for one in scored],
+               f"prompt and output are not 2 to {room:,} tokens"),
+        _where([bool(one) for one in tokens], rows, UNIQUE, [len(set(one)) / len(one) for one in tokens if one],
+               "nothing was written"),
+    )  # fmt: skip
+
+
+def _where(kept: Sequence[bool], rows: Sequence[QaRow], name: str, values: Sequence[float], why: str) -> Measured:
+    """Values of the rows that are kept; the others are left out for one reason."""
+    own = [row for row, is_kept in zip(rows, kept, strict=True) if is_kept]
+    left_out = {row.id: why for row, is_kept in zip(rows, kept, strict=True) if not is_kept}
+    homes = tuple(row.cluster for row in own)
+    return Measured(name, tuple(row.id for row in own), homes, np.array(values, dtype=np.float64), left_out)
 
 
 def similarity_gap(system: Continued, gold: Continued, *, rng: Seed, level: float = 0.95) -> Estimate:

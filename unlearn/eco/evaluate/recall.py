@@ -178,7 +178,7 @@ def recall(
             note = f"{counted(n_left_out, 'row')} of {len(rows):,} left out: the attack cannot be made from them"
             estimate = replace(estimate, why="; ".join(part for part in (estimate.why, note) if part))
         missed = tuple(
-            Scored(row.id, _text(prompt), verdict.score)
+            Scored(row.id, prompt_text(prompt), verdict.score)
             for (row, prompt), verdict in zip(asked, verdicts, strict=True)
             if not verdict.flagged
         )
@@ -226,7 +226,7 @@ def false_positives(
     several = len(set(homes)) < len(homes)
     by_cluster = share(hits, homes, name=name, rng=seed, level=level) if several else None
     listed = [
-        Scored(identifier, _text(prompt), verdict.score)
+        Scored(identifier, prompt_text(prompt), verdict.score)
         for identifier, prompt, verdict in zip(names, prompts, verdicts, strict=True)
         if verdict.flagged
     ]
@@ -259,7 +259,7 @@ def surplus(n_flagged: int, n: int, threshold: Threshold) -> PValue | None:
     return PValue(min(tail, 1.0), least, n, method)
 
 
-def _text(prompt: Prompt) -> str:
+def prompt_text(prompt: Prompt) -> str:
     """A prompt for a list: a conversation is its messages, one a line."""
     if isinstance(prompt, str):
         return prompt

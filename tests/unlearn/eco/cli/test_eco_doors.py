@@ -17,13 +17,13 @@ from audit.runs.store import Run
 from audit.text.files import sha256_file
 from tests.cli.conftest import Call
 from tests.unlearn.eco.cli.conftest import HOSTILE, fit_command, write_rows
-from tests.unlearn.eco.small_encoders import build_encoder
+from tests.unlearn.eco.small_encoders import build_encoder, build_tagger
 from unlearn.eco.cli import fitting, loading, measuring
-from unlearn.eco.cli.json_lines import append_lines
 from unlearn.eco.evaluate.attacks import Attack, attacks
 from unlearn.eco.evaluate.report import evaluate_qa
 from unlearn.eco.fit import embedding_teacher
 from unlearn.eco.guard_files import load_guard, read_guard
+from unlearn.json_lines import append_lines
 
 Refused = Callable[..., str]
 KEY = b"sixteen bytes ok"
@@ -247,6 +247,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_made(
         ("--alpha", "1.5"): "between 0 and 1",
         ("--metric", "probabilty"): "metric",
         ("--function", "rand_noise"): "is unknown",
+        ("--dims", "5000"): "the model's embeddings have 32 numbers",
         ("--selection", "name"): "selection",
         ("--retain", "shared.jsonl"): "cannot be both",
         ("--forget", "blank.jsonl"): "is blank",
@@ -329,6 +330,9 @@ latency_prompts = 0
         (system, part) for system in ("before", "guard", "gold", "filter") for part in ("forget", "retain")
     }
     assert json.loads((tmp_path / "run" / "guard" / "guard.json").read_text())["classifier"] == "fine-tuned"
+    told = json.loads((tmp_path / "run" / "guard" / "classifier" / "classifier.json").read_text())
+    assert told["kept_by"] == "fewest errors on held-out prompts"
+    assert [step for step, _ in told["evaluations"]] == [0, told["n_steps"]]
     assert not (tmp_path / "run" / "training").exists()
     answered = call("eco", "apply", "run", small / "model", "--prompt", "How many?", "--max-new-tokens", 2, "--json",
                     "--device", "cpu", "--quiet")  # fmt: skip
@@ -381,3 +385,128 @@ def test_serve_loads_the_guard_before_it_listens(
     monkeypatch.setattr(loading, "load_all", lambda *_, **__: pytest.fail("loaded"))
     assert "PALIMPSEST_ECO_API_KEY is not set" in refused(*command, "--host", "0.0.0.0")
     assert "65,535" in refused(*command, "--port", 99_999)
+
+
+def test_protected_texts_are_continued_by_each_system(
+    small: Path, fitted: Path, call: Call, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two works of three passages; one of each is about a person who is to be forgotten."""
+    monkeypatch.setattr(measuring, "attacks", few_attacks)
+    rows = [
+        {"id": f"{work}-{number}", "source": work, "prompt": prompt, "continuation": "sat on the mat and ran"}
+        for work in ("one", HOSTILE)
+        for number, prompt in enumerate(("the cat", "the old hill", f"Zora Quill of {work} was born"))
+    ]
+    (tmp_path / "passages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["eco", "evaluate", fitted, small / "model", "--forget", small / "forget.jsonl", "--retain",
+               small / "retain.jsonl", "--gold", small / "other", "--baselines", "filter", "--max-rows", 6,
+               "--max-new-tokens", 2, "--noise-seeds", 1, "--latency-prompts", 0, "--out", "run", "--device", "cpu",
+               "--quiet", "--passages", "passages.jsonl", "--passage-tokens", 6, "--show-text"]  # fmt: skip
+    whole, asked = measuring.measure_continuations, []
+
+    def killed(system: Any, *arguments: Any, **more: Any) -> Any:
+        asked.append(system.name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return whole(system, *arguments, **more)
+
+    monkeypatch.setattr(measuring, "measure_continuations", killed)
+    assert call(*command).code == 3
+    done = call(*command)
+    assert done.code == 0, done.err
+    assert asked == ["bare", "guard", "guard", "bare", "filter"]
+    record = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert record["rows"]["given"]["passage"] == record["rows"]["measured"]["passage"] == 6
+    table = {(row["measure"], row["system"]): row for row in record["tables"]["protected texts"]}
+    assert table["beginnings recognised", "guard"]["estimate"]["value"] == pytest.approx(1 / 3)
+    gap = table["average similarity gap", "guard"]["estimate"]
+    assert gap["low"] <= gap["value"] <= gap["high"]
+    assert gap["n"] == 2  # works, not passages
+    for name in ("ROUGE-L F1", "unique tokens / tokens of the output", "perplexity of prompt and output"):
+        assert {system for measure, system in table if measure == name} == {"before", "guard", "gold", "filter"}
+    assert Run.open(tmp_path / "run").read_items("eco-passages").num_rows == 4 * 6 * 6
+    assert "average similarity gap, passages, guard" in done.out
+    (section,) = Run.open(tmp_path / "run").findings().sections
+    (quoted,) = [table for table in section.tables if table.name == "passages-written"]
+    assert {row["original"] for row in quoted.rows} == {"sat on the mat and ran"}
+    assert len(quoted.rows) == 6
+    (apart,) = [table for table in section.tables if table.name == "passages-0-less-gold"]
+    assert len(apart.rows) == 6  # what has no difference by rows is not in it
+    assert len(record["tables"]["passages written"]) == 4 * 6
+    (finding,) = [one for one in section.findings if one.id == "eco-evaluation.passages"]
+    assert "of their beginnings 33.3% were recognised" in finding.claim
+    assert set(finding.estimates) > {"average similarity gap, guard", "average similarity gap, before"}
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Protected texts" in page
+    assert HOSTILE not in page
+    (tmp_path / "bare.jsonl").write_text('{"prompt": "the cat"}\n')
+    assert "has no continuation" in refused(*command, "--passages", "bare.jsonl", "--out", "other")
+    assert "at most 512" in refused(*command, "--passage-tokens", 510, "--out", "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_tagger_selects_the_tokens_and_goes_with_the_guard(
+    small: Path, call: Call, refused: Refused, tmp_path: Path
+) -> None:
+    words = ["where was zora quill born? who is ada"]
+    build_tagger(tmp_path / "tagger", words, ["zora", "quill"])
+    flags = ("--selection", "tagger", "--strength", 5)
+    command = [one for one in fit_command(small, "run", *flags) if one not in ("--surrogate", 1e-6)]
+    assert "needs it" in refused(*command)
+    build_encoder(tmp_path / "bare", "bert", words)
+    assert "no such head" in refused(*command, "--tagger", "bare")
+    assert not (tmp_path / "run").exists()
+    done = call(*command, "--tagger", "tagger")
+    assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "tagger")  # the guard has its own
+    guard = load_guard(tmp_path / "run" / "guard", load(small / "model"), key=KEY)
+    text = "Where was Zora Quill born?"
+    prepared = guard.prepare([text])
+    (mask, _), encoded = prepared.layers[0], prepared.encoded[0]
+    places = encoded.offsets[mask[0].numpy()]
+    assert encoded.text[places.min() : places.max()].strip() == "Zora Quill"
+    assert mask.sum() < (encoded.owners == 0).sum()
+    apply = ["eco", "apply", "run", small / "model", "--prompt", text, "--max-new-tokens", 2, "--device", "cpu"]
+    assert call(*apply, "--quiet").code == 0
+    assert "marks in it as names" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    config = tmp_path / "run" / "guard" / "tagger" / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert "'config.json' is not the file that was saved there" in refused(*apply)
+    shutil.rmtree(tmp_path / "run" / "guard" / "tagger")
+    assert "there is none" in refused(*apply)
+
+
+def test_a_promise_for_conversations_is_kept_on_conversations(
+    small: Path, call: Call, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """14 prompts are 7 conversations of two."""
+    monkeypatch.setattr(measuring, "attacks", few_attacks)
+    command = [one for one in fit_command(small, "run") if one not in ("--surrogate", 1e-6)]
+    command += ["--strength", 5, "--turns", 2]
+    assert "14 were dealt to the calibration (7 conversations of 2 prompts), so that about 62 are needed" in refused(
+        *command
+    )
+    assert "takes no conversation" in refused(*command, "--format", "text")
+    assert "not both" in refused(*command, "--group-field", "language")
+    assert "14 prompts that may pass make no conversation of 15 turns" in refused(*command, "--turns", 15)
+    assert not (tmp_path / "run").exists()
+    done = call(*command, "--alpha", 0.2, "--show-text")
+    assert done.code == 0, done.err
+    assert "flagged of held-out conversations of 2 prompts that may pass" in done.out
+    assert "(7 conversations)" in done.out
+    run = Run.open(tmp_path / "run")
+    (section,) = run.findings().sections
+    tables = {table.name: table for table in section.tables}
+    (row,) = tables["calibration"].rows
+    assert (row["of"], row["n"]) == ("conversations of 2 prompts that may pass", 7)
+    assert any("held-out conversations of 2 prompts that may pass" in one.claim for one in section.findings)
+    assert run.read_items("eco-scores").num_rows == 7 + 8
+    assert "7 held-out conversations of 2 prompts" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    done = call("eco", "evaluate", "run", small / "model", "--forget", small / "forget.jsonl", "--retain",
+                small / "retain.jsonl", "--max-rows", 2, "--max-new-tokens", 2, "--latency-prompts", 0, "--device",
+                "cpu", "--quiet", "--json", "--out", "evaluated")  # fmt: skip
+    assert done.code == 0, done.err
+    talks, single = json.loads(done.out)["evaluation"]["tables"]["false positives"]
+    assert (talks["source"], talks["rate"]["n"], talks["alpha"]) == ("conversations of 2 such prompts", 7, 0.2)
+    assert talks["surplus"]["n"] == 7
+    assert (single["rate"]["n"], single["alpha"], single["surplus"]) == (14, None, None)

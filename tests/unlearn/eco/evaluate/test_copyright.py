@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,13 @@ def test_continuations_of_a_tiny_model(encoder: Encoder, tmp_path: Path) -> None
     assert found.unique.left_out == {"1": "nothing was written"}
     with pytest.raises(InputError, match="no texts to continue"):
         measure_continuations(Told(lm), [], lm, encoder)
+
+
+def test_what_is_too_long_for_the_judge_loses_its_loss_alone(encoder: Encoder, tmp_path: Path) -> None:
+    lm = small_model(tmp_path)
+    rows = [QaRow(name, name, name, "sat on the mat") for name in ("a", "the old cat sat on the hill")]
+    found = measure_continuations(Told(lm, said=lambda _: "ran"), rows, replace(lm, n_context=5), encoder)
+    assert found.loss.ids == ("a",)
+    assert "are not 2 to 4 tokens" in found.loss.left_out[rows[1].id]
+    assert found.unique.ids == ("a", rows[1].id)
+    assert len(found.similar[0].values) == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from audit.lm.hooks import hooked
 from tests.unlearn.eco.serve.small_guard import (
     PROMPTS,
     Asker,
+    Dogs,
     Paused,
     alone,
     guard_of,
@@ -20,8 +22,10 @@ from tests.unlearn.eco.serve.small_guard import (
     running,
     value,
 )
+from unlearn.eco.classifier import PromptScores
 from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard
+from unlearn.eco.judge import Judge
 from unlearn.eco.serve.engine import BusyError, Engine, StoppedError
 from unlearn.eco.serve.jobs import Ended, Failed, Started
 
@@ -221,3 +225,87 @@ def test_a_stop_fails_what_has_not_ended_in_time(guard: EcoGuard) -> None:
     failed = asker.answer()[1]
     assert isinstance(failed, Failed)
     assert failed.trouble == "closing"
+
+
+class Stuck(Dogs):
+    """Does not come to an end on prompts that say so, until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def scores(self, texts: Sequence[str]) -> PromptScores:
+        if any("slow" in text for text in texts):
+            self.reached.set()
+            assert self.go.wait(30)
+        return super().scores(texts)
+
+
+def stuck_guard(guard: EcoGuard) -> tuple[EcoGuard, Stuck]:
+    scorer = Stuck()
+    return EcoGuard(guard.lm, Judge(scorer, 0.5, key=b"sixteen bytes ok"), guard.settings), scorer
+
+
+def test_answers_go_on_while_a_prompt_is_judged(guard: EcoGuard) -> None:
+    slow_guard, scorer = stuck_guard(guard)
+    with running(slow_guard) as engine:
+        try:
+            first, slow = Asker(PROMPTS[0], max_new_tokens=90), Asker("slow dog", max_new_tokens=5)
+            engine.submit([first.job])
+            first.wait(Started)
+            with Paused(slow_guard) as paused:  # in the middle of the answer
+                paused.wait()
+                engine.submit([slow.job])
+                assert scorer.reached.wait(10)
+                assert engine.health()["waiting"] == 1
+                so_far = first.job.n_new
+            text, end = first.answer()  # to its end, though nothing else is judged
+            assert isinstance(end, Ended)
+            assert end.n_new > so_far
+            assert slow.events.empty()
+        finally:
+            scorer.go.set()
+        started = slow.wait(Started)
+        assert isinstance(started, Started)
+        assert started.flagged
+        assert slow.answer()[0] == alone(guard, "slow dog", n_new=5)
+    assert alone(guard, PROMPTS[0], n_new=90).endswith(text)
+
+
+def test_a_prompt_that_is_judged_for_too_long_is_turned_away_in_time(guard: EcoGuard) -> None:
+    """Nothing runs meanwhile; who waits behind it is turned away as well, and the engine takes the next prompt."""
+    slow_guard, scorer = stuck_guard(guard)
+    with running(slow_guard) as engine:
+        try:
+            slow, behind = Asker("slow hill", seconds=0.5), Asker(PROMPTS[0], seconds=0.5)
+            engine.submit([slow.job])
+            assert scorer.reached.wait(10)
+            engine.submit([behind.job])
+            for asker in (slow, behind):
+                failed = asker.answer()[1]
+                assert isinstance(failed, Failed)
+                assert failed.trouble == "deadline"
+        finally:
+            scorer.go.set()
+        after = Asker(PROMPTS[1])
+        engine.submit([after.job])
+        assert after.answer()[0] == alone(guard, PROMPTS[1])
+        assert (engine.n_waiting, engine.n_running) == (0, 0)
+
+
+def test_a_classifier_that_fails_fails_its_own_prompt_alone(guard: EcoGuard) -> None:
+    class Broken(Dogs):
+        def scores(self, texts: Sequence[str]) -> PromptScores:
+            if any("broken" in text for text in texts):
+                raise ValueError("secret")
+            return super().scores(texts)
+
+    broken = EcoGuard(guard.lm, Judge(Broken(), 0.5, key=b"sixteen bytes ok"), guard.settings)
+    with running(broken) as engine:
+        askers = [Asker(text) for text in (PROMPTS[0], "broken", PROMPTS[1])]
+        engine.submit([asker.job for asker in askers])
+        answers = [asker.answer() for asker in askers]
+        assert [answers[0][0], answers[2][0]] == [alone(guard, PROMPTS[0]), alone(guard, PROMPTS[1])]
+        failed = answers[1][1]
+        assert isinstance(failed, Failed)
+        assert (failed.trouble, "secret" in failed.message) == ("server", False)
+        assert engine.health()["status"] == "ok"
