@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "traps": ("audit.cli.traps", "Copyright traps: draw, commit, plant, scan for, detect and disclose them."),
     "unlearn": ("unlearn.cli", "Make a model answer as one that never read a text."),
     "eco": ("unlearn.eco.cli", "A guard before a model that answers as if it had never learnt something."),
+    "steer": ("unlearn.lineas.cli", "Steer a model's activations, learnt from what is unwanted and what is wanted."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
     "runs": ("audit.cli.runs", "List runs, and show what one found."),
     "doctor": ("audit.cli.doctor", "Check the environment: versions, devices, disk, who owns the import names."),

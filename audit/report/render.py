@@ -33,6 +33,8 @@ _KINDS = {
     "unlearning": ("What was done to make this model forget a text?", "unlearn run"),
     "eco": ("What does the guard before this model hold back?", "eco run"),
     "eco-evaluation": ("What does the guard before this model hold back?", "eco run"),
+    "steer": ("What was learnt to steer this model?", "steer run"),
+    "steer-sweep": ("What does steering this model do, and what does it cost?", "steer run"),
 }
 _AUDIT = ("What does this model still carry of its training data?", "audit")
 

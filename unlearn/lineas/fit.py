@@ -154,7 +154,8 @@ def fit_maps(
                 state.save(done)
         taken = state.restore_best() if held_out is not None else None
         after = _read(pooled, range(n), distances)
-    progress("fit: steps", settings.steps, settings.steps)
+    if len(record["losses"]) < settings.steps:  # stopped early
+        progress("fit: steps", settings.steps, settings.steps)
     return Fitted(
         as_maps(parameters),
         tuple(record["losses"][str(step)] for step in range(len(record["losses"]))),
