@@ -20,7 +20,7 @@ from typing import Any
 
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
-from audit.matching.encode import load_encoder
+from audit.matching.encode import Encoder, load_encoder
 from audit.testbed.planted import build
 from audit.text.files import write_json
 from tests.benchmarks.eco import mmlu, tofu
@@ -29,6 +29,7 @@ from tests.benchmarks.eco.show import shown
 from tests.benchmarks.eco.study import fitted, forgotten, recognised, searched
 from tests.benchmarks.unlearning.models import SIZES, say
 from unlearn.eco.deal import deal
+from unlearn.eco.evaluate.qa import USEFUL
 from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, fit_judge
 from unlearn.eco.formats import PromptFormat
 from unlearn.eco.rows import QaRow
@@ -47,7 +48,7 @@ def study(
     second: LanguageModel | None = None,
 ) -> dict[str, Any]:
     say(name)
-    encoder = load_encoder(flags.encoder, device=flags.device)
+    encoder = _encoder(flags)
     record: dict[str, Any] = {"name": name}
     if flags.recognise_only:
         dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
@@ -67,13 +68,14 @@ def study(
     record["forgotten"] = forgotten(
         made,
         gold,
-        parts(audit),
+        {part: own for part, own in parts(audit).items() if part in flags.parts},
         second_gold=second,
         target=plan.target,
         n_keys=flags.keys,
         n_new=flags.new,
         seed=flags.seed,
         say=say,
+        leave_out=flags.leave_out,
     )
     return record
 
@@ -141,7 +143,7 @@ def on_tofu(flags: argparse.Namespace) -> list[dict[str, Any]]:
                     texts,
                     plan,
                     tofu.FORM,
-                    lambda rows: tofu.parts_of(flags.corpora, rows),
+                    lambda rows: tofu.parts_of(found, rows),
                     tofu.general(flags.corpora),
                     flags,
                 )
@@ -151,7 +153,7 @@ def on_tofu(flags: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def on_mmlu(flags: argparse.Namespace) -> None:
-    encoder = load_encoder(flags.encoder, device=flags.device)
+    encoder = _encoder(flags)
     record: dict[str, Any] = {"recognised": mmlu.recognise(flags.corpora, encoder, alpha=flags.alpha, seed=flags.seed)}
     if not flags.recognise_only:
         found = _models(flags)
@@ -169,18 +171,28 @@ def _both(flags: argparse.Namespace) -> tuple[bool, ...]:
     return {"with": (True,), "without": (False,), "both": (False, True)}[flags.names]
 
 
+def _encoder(flags: argparse.Namespace) -> Encoder:
+    """Its vectors are kept with the models, since the studies share most prompts."""
+    return load_encoder(flags.encoder, device=flags.device, cache=flags.work / "vectors" if flags.work else None)
+
+
 def _models(flags: argparse.Namespace) -> Any:
+    if flags.work is None:
+        raise SystemExit("give --work the folder that the models are kept in.")
     size = SIZES[flags.size]
     key = hashlib.sha256(repr(size).encode()).hexdigest()[:8]
     folder = flags.work / f"{flags.size}-{flags.seed}-{key}"
-    kind = mmlu.MmluModels if flags.experiment == "mmlu" else tofu.TofuModels
-    return kind(flags.corpora, folder, size, seed=flags.seed, device=flags.device)
+    given = {"seed": flags.seed, "device": flags.device, "passes": flags.passes, "batch": flags.batch}
+    if flags.experiment == "mmlu":
+        return mmlu.MmluModels(flags.corpora, folder, size, n_questions=flags.questions, **given)
+    return tofu.TofuModels(flags.corpora, folder, size, n_authors=flags.authors, **given)
 
 
 def _keep(records: list[dict[str, Any]], flags: argparse.Namespace) -> None:
     print("\n" + shown(records[-1]) + "\n", flush=True)
     if flags.out:
-        write_json(flags.out, {"given": {"size": flags.size, "seed": flags.seed}, "records": records})
+        given = {name: getattr(flags, name) for name in ("size", "seed", "authors", "passes", "batch")}
+        write_json(flags.out, {"given": given, "records": records})
 
 
 def main() -> None:
@@ -197,6 +209,10 @@ def main() -> None:
     parser.add_argument("--forget", nargs="+", choices=list(tofu.FORGET), default=list(tofu.FORGET))
     parser.add_argument("--encoder", type=Path, help="folder of another sentence encoder")
     parser.add_argument("--work", type=Path, help="models of TOFU, kept there")
+    parser.add_argument("--passes", type=int, help="over the rows that a model is tuned on")
+    parser.add_argument("--batch", type=int, help="rows in a step")
+    parser.add_argument("--authors", type=int, help="of TOFU's 200, all of forget10 among them")
+    parser.add_argument("--questions", type=int, help="of each MMLU subject, the shortest")
     parser.add_argument("--make", help="make this model of TOFU and stop")
     parser.add_argument("--select-names", action="store_true", help="with names, corrupt those alone")
     parser.add_argument("--metrics", nargs="+", default=["probability"], choices=["probability", "rouge"])
@@ -205,6 +221,8 @@ def main() -> None:
     parser.add_argument("--recognise-only", action="store_true", help="measure no forgetting; needs no model")
     parser.add_argument("--skip", nargs="+", default=[], help="attacks that are left out")
     parser.add_argument("--forget-only", action="store_true", help="measure no recognition")
+    parser.add_argument("--parts", nargs="+", default=["forget", *USEFUL], choices=["forget", *USEFUL])
+    parser.add_argument("--leave-out", nargs="+", default=[], choices=["filter", "prefix"], help="unmeasured systems")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", action="store_true", help="print the tables of --out, run nothing")
     flags = parser.parse_args()

@@ -30,7 +30,7 @@ from audit.stats.proportion import clopper_pearson
 from audit.testbed.tiny_lm import make_batches
 from tests.benchmarks.eco.study import fitted, searched
 from tests.benchmarks.unlearning.books import Books
-from tests.benchmarks.unlearning.models import make_model, read_tokenizer, say
+from tests.benchmarks.unlearning.models import Size, make_model, read_tokenizer, say
 from unlearn.eco.calibration import one_sided
 from unlearn.eco.evaluate.choices import measure_choices
 from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, scores_of
@@ -118,10 +118,32 @@ def recognise(corpora: Path, encoder: Encoder, *, alpha: float, seed: int) -> li
 
 
 class MmluModels(Books):
-    """Models tuned on questions with their letters: "full" on all subjects, the others without a pair's."""
+    """Models tuned on questions with their letters: "full" on all subjects, the others without a pair's.
 
-    name = "eco-mmlu"
+    Args:
+        n_questions: Of each subject at most, the shortest of them; None takes all that the context holds.
+        passes: Of the full model over them.
+        batch: Questions of a step, in place of the size's.
+    """
+
     models = ("full", *(f"without-{pair.name}" for pair in PAIRS))
+
+    def __init__(
+        self,
+        corpora: Path,
+        folder: Path,
+        size: Size,
+        *,
+        seed: int,
+        device: str,
+        n_questions: int | None = None,
+        passes: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        size = replace(size, rows=replace(size.rows, row_batch_size=batch or size.rows.row_batch_size))
+        self.n_questions, self.passes = n_questions, passes or PASSES
+        self.name = f"eco-mmlu-{n_questions or 'all'}-{self.passes}-{size.rows.row_batch_size}"
+        super().__init__(corpora, folder, size, seed=seed, device=device)
 
     @property
     def learnt(self) -> list[str]:
@@ -134,7 +156,7 @@ class MmluModels(Books):
         own = [row for one in self.learnt if one not in left_out for row in self.fitting(one)]
         everything = [row for one in self.learnt for row in self.fitting(one)]
         texts = [f"{row.asked} {row.letters[row.right]}" for row in own]
-        whole, rest = divmod(len(everything) * PASSES, len(texts))
+        whole, rest = divmod(len(everything) * self.passes, len(texts))
         training = replace(self.size.rows, learning_rate=RATE)
         order = np.random.default_rng([self.seed, 301]).permutation(len(texts))
         texts = texts * whole + [texts[place] for place in order[:rest]]
@@ -144,10 +166,13 @@ class MmluModels(Books):
         )  # fmt: skip
 
     def fitting(self, subject: str) -> list[ChoiceRow]:
-        """Questions that the context holds."""
+        """Questions that are tuned on."""
         rows = questions(self.corpora, subject)
-        ids = self.tokens.tokenizer([row.asked for row in rows])["input_ids"]
-        return [row for row, one in zip(rows, ids, strict=True) if len(one) + 4 < self.size.model.n_context]
+        lengths = [len(one) for one in self.tokens.tokenizer([row.asked for row in rows])["input_ids"]]
+        most = self.size.model.n_context - 4
+        if self.n_questions is not None and len(rows) > self.n_questions:
+            most = min(most, sorted(lengths)[self.n_questions])
+        return [row for row, n in zip(rows, lengths, strict=True) if n < most][: self.n_questions]
 
 
 def forget(found: MmluModels, encoder: Encoder, *, alpha: float, seed: int) -> list[dict[str, Any]]:

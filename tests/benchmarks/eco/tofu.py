@@ -2,7 +2,8 @@
 
 The base is that of `tests.benchmarks.unlearning`: novels only. Target of the strength: answers about the 20 authors of
 holdout10, whom no model met. Names, where they are used, are those words in capitals that stand together five times or
-more in questions and answers about forgotten authors and nowhere else.
+more in questions and answers about forgotten authors and nowhere else. Where the models are tuned on fewer authors than
+TOFU's 200, these are all of forget10 and the first of the others; classifier and threshold come from the whole files.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from audit.errors import InputError
 from audit.testbed.tiny_lm import make_batches
 from tests.benchmarks.unlearning.books import Books
-from tests.benchmarks.unlearning.models import make_model, read_tokenizer
+from tests.benchmarks.unlearning.models import Size, make_model, read_tokenizer
 from unlearn.eco.evaluate.qa import Part
 from unlearn.eco.fit import Texts
 from unlearn.eco.formats import PromptFormat
@@ -35,14 +37,53 @@ def rows(corpora: Path, name: str, *, of_authors: bool = True) -> list[QaRow]:
 
 
 class TofuModels(Books):
-    """Models tuned on TOFU; all take as many steps."""
+    """Models tuned on TOFU; all take as many steps.
 
-    name = "eco-tofu"
+    Args:
+        n_authors: In place of the size's.
+        passes: Of the full model over its rows, in place of the size's.
+        batch: Rows of a step, in place of the size's.
+    """
+
     models = ("full", *FORGET.values())
+
+    def __init__(
+        self,
+        corpora: Path,
+        folder: Path,
+        size: Size,
+        *,
+        seed: int,
+        device: str,
+        n_authors: int | None = None,
+        passes: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        size = replace(
+            size,
+            n_authors=n_authors or size.n_authors,
+            row_passes=passes or size.row_passes,
+            rows=replace(size.rows, row_batch_size=batch or size.rows.row_batch_size),
+        )
+        self.name = f"eco-tofu-{size.n_authors or 'all'}-{size.row_passes}-{size.rows.row_batch_size}"
+        super().__init__(corpora, folder, size, seed=seed, device=device)
+
+    def learnt(self, name: str) -> list[QaRow]:
+        """Rows of a file that a model of this size is tuned on."""
+        found = rows(self.corpora, name)
+        if self.size.n_authors is None:
+            return found
+        n_forget = len(rows(self.corpora, "forget10"))
+        n_retained = self.size.n_authors * ROWS - n_forget
+        if n_retained < ROWS:
+            raise InputError(f"{self.size.n_authors} authors; expected more than forget10's {n_forget // ROWS}.")
+        everything = rows(self.corpora, "full")
+        known = {row.prompt for row in (*everything[:n_retained], *everything[-n_forget:])}
+        return [row for row in found if row.prompt in known]
 
     def make(self, name: str) -> None:
         tokenizer = read_tokenizer(self.model("base"))
-        own, everything = rows(self.corpora, name), rows(self.corpora, "full")
+        own, everything = self.learnt(name), self.learnt("full")
         n_seen = len(everything) * self.size.row_passes
         texts = [f"{FORM.prefix}{row.prompt}{FORM.suffix} {row.answer}" for row in own]
         whole, rest = divmod(n_seen, len(texts))
@@ -71,13 +112,13 @@ def names_of(own: Sequence[QaRow], retain: Sequence[QaRow]) -> tuple[str, ...]:
     return tuple(name for name, n in found.most_common() if n >= 5 and name not in other)
 
 
-def parts_of(corpora: Path, forget: Sequence[QaRow]) -> dict[Part, list[QaRow]]:
+def parts_of(found: TofuModels, forget: Sequence[QaRow]) -> dict[Part, list[QaRow]]:
     """TOFU's four parts; retain_perturbed are authors that every model learnt."""
     return {
         "forget": list(forget),
-        "retain": rows(corpora, "retain_perturbed"),
-        "real authors": rows(corpora, "real_authors_perturbed", of_authors=False),
-        "world facts": rows(corpora, "world_facts_perturbed", of_authors=False),
+        "retain": found.learnt("retain_perturbed"),
+        "real authors": rows(found.corpora, "real_authors_perturbed", of_authors=False),
+        "world facts": rows(found.corpora, "world_facts_perturbed", of_authors=False),
     }
 
 
