@@ -1,4 +1,4 @@
-"""The figures of steering: distances, changes by site, losses and the path of a fit; effect and cost of a sweep.
+"""The figures of steering: distances, changes by site, losses and the path of a fit; those of a sweep beside it.
 
 Everything is drawn from the run's findings and from its tables of items; nothing is estimated here.
 """
@@ -6,7 +6,7 @@ Everything is drawn from the run's findings and from its tables of items; nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -17,8 +17,10 @@ from ..runs.schema import EstimateRecord, Findings, Table
 from ..runs.store import Run
 from ..text.numbers import percent
 from .chart_rows import inline, is_number, labels
-from .figures import Figure, MarkedPiece, MarkedText, MarkedTexts, Panel
-from .palette import DASHES, INK, QUIET, SERIES, SHAPES, cycled, legend_columns, ramp, styled
+from .figures import Figure, Panel
+from .palette import QUIET, SERIES, SHAPES, ramp, styled
+from .steering_charts import NUMBERS, UPRIGHT, by_gamma
+from .steering_sweep_section import sweep_figures
 
 FIT = "steer"
 SITES, NEURONS, LOSSES = "steer-sites", "steer-neurons", "steer-losses"
@@ -29,7 +31,6 @@ _CELLS = 2_400  # of one map of changes, so that a page does not grow with the m
 _MOST_BINS, _LEAST_BINS = 48, 12
 _LEVELS = 6  # of a change's size
 _MOST_STEPS = 250  # of the curve of losses
-_EXAMPLES = 8  # prompts that are quoted
 
 
 def steering_figures(run: Run, findings: Findings) -> dict[str, list[Figure]]:
@@ -110,7 +111,7 @@ def _distances(tables: dict[str, Table]) -> Figure:
         "value:Q",
         title="squared Wasserstein distance" + (", logarithmic" if logarithmic else ""),
         scale=scale,
-        axis=_NUMBERS,
+        axis=NUMBERS,
     )
     kinds = ["without maps", "with maps"]
     color, shape = (
@@ -157,7 +158,7 @@ def _changes(sites: pd.DataFrame, neurons: pd.DataFrame) -> Figure:
         .mark_bar(color=SERIES[0], height={"band": 0.7})
         .encode(
             y=alt.Y("site:N", sort=order, title=None, axis=_site_axis(order)),
-            x=alt.X("share:Q", title="share of neurons changed", scale=alt.Scale(domain=[0, 1]), axis=_NUMBERS),
+            x=alt.X("share:Q", title="share of neurons changed", scale=alt.Scale(domain=[0, 1]), axis=NUMBERS),
         ),
         height=height,
     )
@@ -251,12 +252,12 @@ def _losses(losses: pd.DataFrame, table: Table | None) -> Figure:
 def _loss_chart(rows: list[dict[str, Any]], most: float, *, points: bool) -> ChartType:
     values = [one["loss"] for one in rows]
     logarithmic = min(values) > 0 and max(values) > 20 * min(values)
-    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, most], nice=False), axis=_NUMBERS)
+    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, most], nice=False), axis=NUMBERS)
     y = alt.Y(
         "loss:Q",
         title="loss" + (", logarithmic" if logarithmic else ""),
         scale=alt.Scale(type="log") if logarithmic else alt.Scale(zero=False),
-        axis=_UPRIGHT,
+        axis=UPRIGHT,
     )
     color = SERIES[1] if points else SERIES[0]
     line = inline(rows).mark_line(color=color, strokeWidth=1.4).encode(x=x, y=y)
@@ -277,291 +278,10 @@ def _path(table: Table) -> Figure:
             if is_number(row[field])
         ]
         panels.append(
-            Panel("", f"{name} by gamma.", _by_gamma(points, order, name, most=1 if field == "support" else None))
+            Panel("", f"{name} by gamma.", by_gamma(points, order, name, most=1 if field == "support" else None))
         )
     caption = "Weights of the sparse group lasso from weak to strong; the diamond is the one that was chosen."
     return Figure("path", "Sparser maps along the path of gammas", caption, tuple(panels))
-
-
-def _by_gamma(points: list[dict[str, Any]], order: list[str], name: str, *, most: float | None = None) -> ChartType:
-    x = alt.X("gamma:O", sort=order, title="gamma", axis=alt.Axis(labelAngle=0))
-    scale = alt.Scale(domain=[0, most], nice=False) if most is not None else alt.Scale(zero=False)
-    y = alt.Y("value:Q", title=name, scale=scale, axis=_UPRIGHT)
-    layers: list[alt.Chart] = [
-        inline(points).mark_line(color=SERIES[0], strokeWidth=1.4).encode(x=x, y=y),
-        inline(points).mark_point(color=SERIES[0], filled=True, size=44, opacity=1).encode(x=x, y=y),
-    ]
-    chosen = [one for one in points if one["chosen"]]
-    if chosen:
-        layers.append(
-            inline(chosen)
-            .mark_point(color=SERIES[1], filled=True, size=130, opacity=1, shape="diamond")
-            .encode(x=x, y=y)
-        )
-    return styled(alt.layer(*layers), height=200)
-
-
-def sweep_figures(tables: dict[str, Table], points: pd.DataFrame) -> list[Figure]:
-    """Of a sweep.
-
-    Args:
-        tables: Of its section, by name.
-        points: A row for each judge, set of texts, arm and strength: ``rate``, ``perplexity`` and ``change`` with
-            their ends, whether it is ``ours``, ``is_compared`` and ``instructed``.
-    """
-    rows = [{key: _plain(value) for key, value in row.items()} for row in points.to_dict("records")]
-    found = [_frontier(rows), _strengths(rows)]
-    if "matched" in tables:
-        found.append(_matched(tables["matched"]))
-    support = _support(tables["arms"], rows)
-    return found if support is None else [*found, support]
-
-
-def _frontier(rows: list[dict[str, Any]]) -> Figure:
-    """Rate against perplexity of every arm along its strengths."""
-    arms = _arms(rows)
-    panels = []
-    for judge in dict.fromkeys(row["judge"] for row in rows):
-        for texts in dict.fromkeys(row["texts"] for row in rows):
-            own = [row for row in rows if row["judge"] == judge and row["texts"] == texts]
-            drawn = [row for row in own if is_number(row["rate"]) and is_number(row["perplexity"])]
-            if drawn:
-                chart = _frontier_chart(drawn, arms, f"perplexity of {texts} texts, logarithmic", f"rate by {judge}")
-                told = f"Rate by {judge} against the perplexity of {texts} texts, for {', '.join(arms.values())}."
-                panels.append(Panel(f"{judge}, {texts} texts", told, chart))
-    caption = (
-        "A line follows one arm from strength 0, where it is the model as it is, to its greatest; bars are intervals "
-        "of the rate. The large diamond is our arm at the strength at which it is compared. Better is up where the "
-        "rate is to rise, down where it is to fall, and always left. Words before a prompt stand at the untouched "
-        "model's perplexity, because their cost is not measured."
-    )
-    title = "Effect against cost"
-    if not panels:
-        return Figure("frontier", title, "Not drawn: no rate or no perplexity could be estimated.", ())
-    return Figure("frontier", title, caption, tuple(panels))
-
-
-def _frontier_chart(rows: list[dict[str, Any]], arms: dict[str, str], cost: str, rate: str) -> ChartType:
-    costs = [row["perplexity"] for row in rows]
-    low, high = min(costs), max(costs)
-    x = alt.X(
-        "perplexity:Q",
-        title=cost,
-        scale=alt.Scale(type="log", domain=[low / 1.03, high * 1.03], nice=False),
-        axis=alt.Axis(tickCount=5, format=".3~r", labelOverlap=True),
-    )
-    return _arm_chart(rows, arms, x, rate)
-
-
-def _strengths(rows: list[dict[str, Any]]) -> Figure:
-    """Rate by strength, a panel for each judge, and the cost on each set of texts."""
-    arms = _arms(rows)
-    texts = list(dict.fromkeys(row["texts"] for row in rows))
-    judges = list(dict.fromkeys(row["judge"] for row in rows))
-    ends = [row["strength"] for row in rows]
-    x = alt.X("strength:Q", title="strength", scale=alt.Scale(domain=_padded(ends), nice=False), axis=_NUMBERS)
-    panels = []
-    for judge in judges:
-        own = [row for row in rows if row["judge"] == judge and row["texts"] == texts[0] and is_number(row["rate"])]
-        if own:
-            told = f"Rate by {judge} by strength."
-            panels.append(Panel(f"Rate by {judge}", told, _arm_chart(own, arms, x, f"rate by {judge}")))
-    for name in texts:
-        own = [
-            row
-            for row in rows
-            if row["judge"] == judges[0] and row["texts"] == name and is_number(row["perplexity"])
-            and not row["instructed"]
-        ]  # fmt: skip
-        if own:
-            told = f"Perplexity of {name} texts by strength."
-            chart = _arm_chart(own, arms, x, f"perplexity of {name} texts", field="perplexity")
-            panels.append(Panel(f"Perplexity, {name} texts", told, chart))
-    caption = (
-        "One strength means another thing in each method: read arms beside one another in the figure above. Bars are "
-        "intervals; perplexities are on a logarithmic axis."
-    )
-    return Figure("strength", "Effect and cost by strength", caption, tuple(panels))
-
-
-def _arm_chart(
-    rows: list[dict[str, Any]], arms: dict[str, str], x: alt.X, name: str, *, field: str = "rate"
-) -> ChartType:
-    """A line for each arm through its points with intervals, along ascending strengths."""
-    for_drawing = [
-        {**row, "arm": arms[row["arm"]], "low": row[f"{field}_low"], "high": row[f"{field}_high"]} for row in rows
-    ]
-    ends = [row[key] for row in for_drawing for key in (field, "low", "high") if is_number(row[key])]
-    if field == "rate":
-        scale = alt.Scale(domain=[0, min(1.0, max(0.1, 1.08 * max(ends)))], nice=False)
-    else:
-        scale = alt.Scale(type="log", domain=[min(ends) / 1.03, max(ends) * 1.03], nice=False)
-    y, low = (alt.Y(f"{key}:Q", title=name, scale=scale, axis=_UPRIGHT) for key in (field, "low"))
-    names = list(arms.values())
-    legend = alt.Legend(title=None, columns=legend_columns(names), symbolStrokeWidth=0, symbolOpacity=1)
-
-    def by_arm(values: Sequence[Any]) -> alt.Scale:
-        return alt.Scale(domain=names, range=cycled(values, len(names)))
-
-    color = alt.Color("arm:N", scale=by_arm(SERIES), legend=legend)
-    dash = alt.StrokeDash("arm:N", scale=by_arm([list(dash) for dash in DASHES]), legend=None)
-    shape = alt.Shape("arm:N", scale=by_arm(SHAPES), legend=legend)
-    kept = [
-        {key: row[key] for key in ("arm", "strength", "perplexity", field, "low", "high", "is_compared")}
-        for row in for_drawing
-    ]
-    layers: list[alt.Chart] = [
-        inline(kept)
-        .mark_line(strokeWidth=1.4, opacity=0.8)
-        .encode(x=x, y=y, color=color, strokeDash=dash, order=alt.Order("strength:Q")),
-        inline(row for row in kept if is_number(row["low"]) and is_number(row["high"]))
-        .mark_rule(strokeWidth=1.3, opacity=0.55)
-        .encode(x=x, y=low, y2="high:Q", color=color),
-        inline(kept).mark_point(filled=True, size=42, opacity=1).encode(x=x, y=y, color=color, shape=shape),
-    ]
-    compared = [row for row in kept if row["is_compared"]]
-    if compared:
-        layers.append(
-            inline(compared)
-            .mark_point(filled=True, size=170, opacity=1, shape="diamond", color=SERIES[0], stroke=INK, strokeWidth=1.2)
-            .encode(x=x, y=y)
-        )
-    return styled(alt.layer(*layers), height=250)
-
-
-def _matched(table: Table) -> Figure:
-    """Differences of rates at one perplexity, an arm a line and a panel for each set of texts."""
-    rows = [dict(row) for row in table.rows]
-    names = labels([str(row["baseline"]) for row in rows])
-    judges = list(dict.fromkeys(str(row["judge"]) for row in rows))
-    drawn: list[dict[str, Any]] = [
-        {
-            "arm": names[str(row["baseline"])], "judge": str(row["judge"]), "texts": str(row["texts"]),
-            "value": one.value, "low": one.low, "high": one.high,
-        }
-        for row in rows
-        if isinstance(one := row["difference"], EstimateRecord) and one.value is not None
-    ]  # fmt: skip
-    order = list(dict.fromkeys(one["arm"] for one in drawn))
-    ends = [one[key] for one in drawn for key in ("value", "low", "high") if is_number(one[key])]
-    panels = []
-    for texts in dict.fromkeys(one["texts"] for one in drawn):
-        own = [one for one in drawn if one["texts"] == texts]
-        told = "; ".join(f"{one['arm']} by {one['judge']} {one['value']:+.3g}" for one in own)
-        chart = _matched_chart(own, order, judges, _padded([*ends, 0.0]))
-        panels.append(Panel(f"Perplexity of {texts} texts", f"Difference of rates: {told}.", chart))
-    n_lacking = len(rows) - len(drawn)
-    caption = (
-        "Our rate less the other arm's, interpolated where its perplexity is ours; bars are intervals, and one that "
-        "holds 0 shows no difference."
-    )
-    if n_lacking:
-        caption += f" Not comparable: {n_lacking} of {len(rows)} (the table says why)."
-    title = "Ours against each other arm at the same perplexity"
-    return Figure("matched", title, caption, tuple(panels))
-
-
-def _matched_chart(rows: list[dict[str, Any]], order: list[str], judges: list[str], domain: list[float]) -> ChartType:
-    y = alt.Y("arm:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelLimit=170, grid=True))
-    offset = alt.YOffset("judge:N", sort=judges, scale=alt.Scale(domain=judges, paddingOuter=0.5))
-    scale = alt.Scale(domain=domain, nice=False)
-    value, low = (
-        alt.X(f"{key}:Q", title="difference of rates, ours less theirs", scale=scale, axis=_NUMBERS)
-        for key in ("value", "low")
-    )
-    color, shape = (
-        channel(
-            "judge:N",
-            scale=alt.Scale(domain=judges, range=cycled(choices, len(judges))),
-            legend=alt.Legend(title="judge", symbolStrokeWidth=0),
-        )
-        for channel, choices in ((alt.Color, SERIES), (alt.Shape, SHAPES))
-    )
-    return styled(
-        alt.layer(
-            inline([{"value": 0.0}]).mark_rule(strokeDash=[5, 4], color=QUIET, strokeWidth=1.2).encode(x=value),
-            inline(row for row in rows if is_number(row["low"]) and is_number(row["high"]))
-            .mark_rule(strokeWidth=1.8)
-            .encode(y=y, yOffset=offset, x=low, x2="high:Q", color=color),
-            inline(rows)
-            .mark_point(filled=True, size=48, opacity=1)
-            .encode(y=y, yOffset=offset, x=value, color=color, shape=shape),
-        ),
-        height=max(60, (16 * len(judges) + 12) * len(order)),
-    )
-
-
-def _support(table: Table, rows: list[dict[str, Any]]) -> Figure | None:
-    """Where arms of several gammas are measured: their support, and their rate at the greatest strength up to 1."""
-    arms: list[dict[str, Any]] = sorted(
-        (dict(row) for row in table.rows if is_number(row["gamma"]) and is_number(row["support"])),
-        key=lambda row: row["gamma"],
-    )
-    if len({row["gamma"] for row in arms}) < 2 or len({row["gamma"] for row in arms}) < len(arms):
-        return None
-    order = [f"{row['gamma']:g}" for row in arms]
-    ours = {row["arm"] for row in rows if row["ours"]}
-    points = [{"gamma": f"{row['gamma']:g}", "value": row["support"], "chosen": row["name"] in ours} for row in arms]
-    panels = [
-        Panel("Share of neurons", "Support by gamma.", _by_gamma(points, order, "share of neurons changed", most=1))
-    ]
-    at = max((row["strength"] for row in rows if 0 < row["strength"] <= 1), default=None)
-    by_name = {str(row["name"]): f"{row['gamma']:g}" for row in arms}
-    for judge in dict.fromkeys(row["judge"] for row in rows):
-        rates = {
-            row["arm"]: row["rate"]
-            for row in rows
-            if row["judge"] == judge and row["strength"] == at and row["arm"] in by_name and is_number(row["rate"])
-        }
-        points = [{"gamma": by_name[arm], "value": rate, "chosen": arm in ours} for arm, rate in rates.items()]
-        if points:
-            told = f"Rate by {judge} at strength {at:g}, by gamma."
-            panels.append(
-                Panel(f"Rate by {judge}, strength {at:g}", told, _by_gamma(points, order, f"rate by {judge}"))
-            )
-    caption = "Maps of one method at several weights of the sparse group lasso; the diamond is ours."
-    return Figure("support", "Support against gamma", caption, tuple(panels))
-
-
-def examples(texts: pd.DataFrame, points: pd.DataFrame) -> MarkedTexts:
-    """Some prompts with what each arm wrote after them.
-
-    Args:
-        texts: ``arm``, ``strength``, ``prompt``, ``seed``, ``continuation`` and ``flagged_by`` of each continuation.
-        points: As in `sweep_figures`; of each arm the strength is shown at which ours is compared, or its nearest.
-    """
-    at = float(points.loc[points["is_compared"], "strength"].iloc[0])
-    found = []
-    first = texts[texts["seed"] == texts["seed"].min()]
-    for prompt in list(dict.fromkeys(first["prompt"]))[:_EXAMPLES]:
-        own = first[first["prompt"] == prompt]
-        for arm, part in own.groupby("arm", sort=False):
-            row = part.loc[(part["strength"] - at).abs().idxmin()]
-            flags = list(row["flagged_by"])
-            note = f"flagged by {', '.join(flags)}" if flags else "flagged by no judge"
-            title = str(arm) if row["strength"] == 0 else f"{arm} at strength {row['strength']:g}"
-            pieces = (MarkedPiece(str(prompt), -1, ""), MarkedPiece(str(row["continuation"]), min(len(flags), 3), note))
-            found.append(MarkedText(title, note, pieces))
-    return MarkedTexts(
-        "What was written",
-        f"The first {_EXAMPLES} prompts at most, in the order of the run, and the first sample of each arm: they were "
-        "not picked.",
-        ((-1, "the prompt"), (1, "flagged by one judge"), (2, "by two"), (3, "by three or more")),
-        tuple(found),
-    )
-
-
-_NUMBERS = alt.Axis(tickCount=5, format=".4~r")
-_UPRIGHT = alt.Axis(tickCount=5, format=".4~r", minExtent=34)  # so that the title stands clear of the numbers
-
-
-def _arms(rows: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Arm -> its label, ours first so that it has the first colour, the unsteered model last."""
-    listed = list(rows)
-    ours = [row["arm"] for row in listed if row["ours"]]
-    others = [row["arm"] for row in listed if not row["ours"]]
-    plain = others[:1]  # points begin with the unsteered model
-    return labels([*ours, *(one for one in others if one not in plain), *plain])
 
 
 def _site_axis(order: Sequence[str]) -> alt.Axis:
@@ -574,16 +294,6 @@ def _rows_height(n: int) -> int:
     return 16 * n + 10 if n <= 16 else 12 * n + 10 if n <= 40 else 9 * n + 10
 
 
-def _padded(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    room = 0.05 * (high - low) or 0.05
-    return [low - room, high + room]
-
-
 def _value(cell: Any) -> float | None:
     value: Any = cell.value if isinstance(cell, EstimateRecord) else cell
     return float(value) if is_number(value) else None
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -33,19 +33,9 @@ def sweep_section(made: Swept) -> AuditSection:
     findings = [*_effect(made), *_comparisons(made), _judges(made)]
     if made.choice:
         findings.append(_choice(made))
-    outside = sorted({point.strength for point in made.points if point.outside_paper})
-    warnings = list(made.warnings)
-    if outside:
-        listed = ", ".join(f"{one:g}" for one in outside)
-        warnings.append(
-            f"Strengths outside 0 to 1 were measured ({listed}); the paper has none of them. Rates can fall again "
-            "there, and perplexity rises fast."
-        )
-    if made.n_repeated:
-        warnings.append(f"{counted(made.n_repeated, 'prompt')} stood there before and counted once.")
     findings += [
         _information(f"warning-{number}", told, "A warning of the sweep itself.")
-        for number, told in enumerate(warnings, start=1)
+        for number, told in enumerate(_warnings(made), start=1)
     ]
     rate = "what is wanted" if made.goal == "raise" else "what is unwanted"
     return AuditSection(
@@ -69,8 +59,13 @@ def sweep_section(made: Swept) -> AuditSection:
     )
 
 
+def sweep_record(made: Swept) -> dict[str, Any]:
+    """For the run's file, and for `sweep_lines`."""
+    return made.to_record() | {"warnings": _warnings(made)}
+
+
 def sweep_lines(record: Mapping[str, Any]) -> list[str]:
-    """For a terminal, from `Swept.to_record`."""
+    """For a terminal, from `sweep_record`."""
     ours = record["ours"]
     how = f"chosen: {ours['rule']}" if ours["judge"] else "given"
     told = [f"{ours['arm']} at strength {ours['strength']:g} ({how}), {record['n_prompts']:,} prompts:"]
@@ -90,13 +85,27 @@ def sweep_lines(record: Mapping[str, Any]) -> list[str]:
     for other in others:
         own = [one for one in record["compared"] if one["baseline"] == other and one["texts"] == PRIMARY]
         told.append(f"  {_verdict(ours['arm'], other, [one['outcome'] for one in own])}")
-        told += [
-            f"    by {one['judge']}: {_shown(one['difference'])}" if one["difference"]["value"] is not None
-            else f"    by {one['judge']}: {one['difference']['why']}"
-            for one in own
-        ]  # fmt: skip
+        for one in own:
+            if one["difference"]["value"] is not None:
+                told.append(f"    by {one['judge']}: difference of rates {_shown(one['difference'])}")
+        told += [f"    {why}" for why in dict.fromkeys(_why(one["difference"]) for one in own) if why]
     told += [f"  {line}" for line in _poor(record["judges"])]
     return told + [f"  warning: {one}" for one in record["warnings"]]
+
+
+def _warnings(made: Swept) -> list[str]:
+    """Of the texts, of prompts that were left out, and of strengths that the paper does not have."""
+    told = list(made.warnings)
+    outside = sorted({point.strength for point in made.points if point.outside_paper})
+    if outside:
+        listed = ", ".join(f"{one:g}" for one in outside)
+        told.append(
+            f"Strengths outside 0 to 1 were measured ({listed}); the paper has none of them. Rates can fall again "
+            "there, and perplexity rises fast."
+        )
+    if made.n_repeated:
+        told.append(f"{counted(made.n_repeated, 'prompt')} stood there before and counted once.")
+    return told
 
 
 def _effect(made: Swept) -> list[Finding]:
@@ -131,16 +140,22 @@ def _comparisons(made: Swept) -> list[Finding]:
     for number, other in enumerate(dict.fromkeys(one.matched.baseline for one in made.compared), start=1):
         own = [one for one in made.compared if one.matched.baseline == other]
         primary = [one for one in own if one.texts == PRIMARY]
+        estimates = {
+            f"difference by {one.judge}, {one.texts} texts": EstimateRecord.of(one.matched.difference) for one in own
+        }
+        place = max(place for place, point in enumerate(made.points) if point.arm == other)
+        bare = ""
+        if not made.points[place].scaled:
+            rates = {judge: rows[place].rate.rate for judge, rows in made.rows.items()}
+            estimates |= {f"rate of {other} by {judge}": EstimateRecord.of(rate) for judge, rate in rates.items()}
+            bare = f" Its rate is {' and '.join(f'{_value(rate.value)} by {judge}' for judge, rate in rates.items())}."
         found.append(
             _information(
                 f"against-{number}",
-                f"{_verdict(made.ours.arm, other, [one.outcome for one in primary])} {_differences(primary)}",
+                f"{_verdict(made.ours.arm, other, [one.outcome for one in primary])} {_differences(primary)}{bare}",
                 "The claim is of neutral texts' perplexity, and says better or worse only where every judge's whole "
                 "interval does; each interval is of a single comparison.",
-                {
-                    f"difference by {one.judge}, {one.texts} texts": EstimateRecord.of(one.matched.difference)
-                    for one in own
-                },
+                estimates,
             )
         )
     return found
@@ -165,8 +180,17 @@ def _differences(compared: Sequence[Compared]) -> str:
     told = []
     for one in compared:
         gap = EstimateRecord.of(one.matched.difference)
-        told.append(f"{one.judge}: {gap.why if gap.value is None else f'difference of rates {shown(gap)}'}")
-    return f"{'; '.join(dict.fromkeys(told))}."
+        if gap.value is None:
+            told.append(str(gap.why))
+        else:
+            told.append(f"difference of rates by {one.judge} {shown(gap)}")
+    whole = "; ".join(dict.fromkeys(told))
+    return f"{whole[:1].upper()}{whole[1:]}."
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    """Why there is no difference to tell; "" where there is one."""
+    return str(one["why"]) if one["value"] is None else ""
 
 
 def _judges(made: Swept) -> Finding:
@@ -177,8 +201,8 @@ def _judges(made: Swept) -> Finding:
     return _information(
         "judges",
         claim,
-        f"0.5 is a judge that tosses a coin, 1 one without error. A judge is called poor where the interval reaches "
-        f"below {POOR:g}; its rates say little, and two arms are then hard to tell apart.",
+        f"0.5 is a judge that tosses a coin, 1 one without error. A judge is called poor below {POOR:g}, "
+        "a convention of ours; its rates say little, and two arms are then hard to tell apart.",
         estimates,
     )
 
@@ -196,8 +220,13 @@ def _poor(judges: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         elif auroc.low <= 0.5:
             told.append(f"The judge {one['name']} is not shown to be better than a coin (AUROC {shown(auroc)}).")
-        elif auroc.low < POOR:
+        elif auroc.value < POOR:
             told.append(f"The judge {one['name']} is poor on its validation texts (AUROC {shown(auroc)}).")
+        elif auroc.low < POOR:
+            told.append(
+                f"That the judge {one['name']} is good is not shown: its interval reaches below {POOR:g} (AUROC "
+                f"{shown(auroc)}). More labelled texts would tell."
+            )
     return told
 
 

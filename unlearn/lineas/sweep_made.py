@@ -115,7 +115,7 @@ class Swept:
         return tuple(self.points[0].losses)
 
     def to_record(self) -> dict[str, Any]:
-        """For the run's file, and for `sweep_findings.sweep_lines`; it quotes no text."""
+        """Plain values, for `sweep_findings.sweep_record`; they quote no text."""
         return {
             "model": self.model,
             "goal": self.goal,
@@ -125,7 +125,6 @@ class Swept:
             "rows": {judge: [one.to_record() for one in rows] for judge, rows in self.rows.items()},
             "compared": [one.to_record() for one in self.compared],
             "choice": [one.to_record() for one in self.choice],
-            "warnings": list(self.warnings),
             "n_prompts": len(self.points[0].continuations.prompts),
             "n_repeated": self.n_repeated,
         }

