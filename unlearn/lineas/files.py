@@ -39,6 +39,7 @@ _NEUTRAL: Final = {"w": 1.0, "b": 0.0}  # of a neuron that is left alone
 _TENSOR_COST: Final = 96  # bytes that one more tensor takes in a safetensors header, about
 _DTYPES: Final = (torch.float32, torch.float64)
 _BITS: Final = {torch.float32: torch.int32, torch.float64: torch.int64}
+_MOST_NEURONS: Final = 2**26  # of all sites; a sparse map takes memory that is in no file
 _PARTS: Final = ("weights", "config", "tokenizer")
 
 
@@ -111,7 +112,9 @@ def save_maps(folder: str | Path, maps: Maps, record: Steering) -> None:
     tensors: dict[str, Tensor] = {}
     for site, one in maps.items():
         tensors |= _encoded(site, one)
-    content = save({name: one.contiguous() for name, one in tensors.items()}, metadata={"format": "pt"})
+    content = save(
+        {name: one.clone() for name, one in tensors.items()}, metadata={"format": "pt"}
+    )  # one map, two sites
     settings = plain(dict(record.settings), "settings")
     details = {
         "version": FORMAT,
@@ -285,6 +288,8 @@ def _parsed(content: Any) -> tuple[Steering, dict[str, int], str]:
     widths = dict(content["sites"])
     if not widths or not all(type(width) is int and width > 0 for width in widths.values()):
         raise ValueError("sites without widths")
+    if sum(widths.values()) > _MOST_NEURONS:
+        raise ValueError(f"sites of more than {_MOST_NEURONS:,} neurons together")
     record = Steering(
         method=str(content["method"]),
         model=name,

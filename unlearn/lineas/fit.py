@@ -128,10 +128,7 @@ def fit_maps(
             optimizer.zero_grad(set_to_none=True)
             loss = loss_and_gradient(pooled, which, distances, settings.microbatch)
             if not math.isfinite(loss):
-                raise InputError(
-                    f"the loss is no longer finite at step {step + 1:,} (lr {settings.rate(step):g}); the rate is too "
-                    f"high for this model. Give a lower --lr than {settings.lr:g}, or --optimizer adam."
-                )
+                raise _diverged("loss", step, settings)
             optimizer.step()
             scales = [w for w, _ in parameters.values()]
             shifts = [b for _, b in parameters.values()]
@@ -146,7 +143,10 @@ def fit_maps(
             done = step + 1
             progress("fit: steps", done, settings.steps)
             if held_out is not None and (done % settings.check_every == 0 or done == settings.steps):
-                record["evaluations"].append([done, {"criterion": _loss(pooled, n, held_out)}])
+                criterion = _loss(pooled, n, held_out)
+                if not math.isfinite(criterion):
+                    raise _diverged("held-out loss", step, settings)
+                record["evaluations"].append([done, {"criterion": criterion}])
                 state.keep_if_best(done)
                 if settings.patience is not None and _stalled(record["evaluations"], settings.patience):
                     break
@@ -218,6 +218,13 @@ def _read(pooled: Callable[[Sequence[int]], Pooled], which: Sequence[int], dista
 def _loss(pooled: Callable[[Sequence[int]], Pooled], n: int, held_out: HeldOut) -> float:
     """C of the held-out sentences, which follow the ``n`` that are fitted on."""
     return sum_of(_read(pooled, range(n, n + held_out.n), held_out.distances), held_out.distances)
+
+
+def _diverged(what: str, step: int, settings: FitSettings) -> InputError:
+    return InputError(
+        f"the {what} is no longer finite at step {step + 1:,} (lr {settings.rate(step):g}); the rate is too high for "
+        f"this model. Give a lower --lr than {settings.lr:g}, or --optimizer adam."
+    )
 
 
 def _stalled(evaluations: Sequence[Any], patience: int) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Final
 
 import torch
@@ -168,12 +169,12 @@ def support_share(maps: Maps, *, tolerance: float = TOLERANCE) -> float:
     return sum(int(one.support(tolerance=tolerance).sum()) for one in maps.values()) / total if total else 0.0
 
 
-def check_strength(strength: float) -> float:
+def check_strength(strength: object) -> float:
     """A strength that can be used.
 
     Raises:
         InputError: It is no finite number.
     """
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not math.isfinite(strength):
         raise InputError(f"strength is {strength!r}; expected a finite number, usually from 0 (off) to 1 (as fitted).")
     return float(strength)

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
+from audit.lm.tokens import encode, prefix_ids
 from audit.progress import Progress, silent
 from audit.runs.records import content_key
 from audit.text.safe import counted
 
+from .caches import require_untouched
 from .config import FitSettings
 from .fit import Fitted, HeldOut, fit_maps
 from .loss import Distances
@@ -113,7 +117,7 @@ class Rows:
 
 
 def prepare(lm: LanguageModel, source: Sequence[str], target: Sequence[str], plan: Plan) -> Rows:
-    """Sentences as rows; the last share of each side is held out.
+    """Sentences as rows; a share of each side is held out (`split`).
 
     Raises:
         InputError: A side has too few sentences, both sides are the same, or too few are held out.
@@ -125,18 +129,36 @@ def prepare(lm: LanguageModel, source: Sequence[str], target: Sequence[str], pla
         for texts, what in ((source, "source"), (target, "target"))
     ]
     most = min(plan.max_tokens, lm.n_context)
-    whole = [encode_texts(lm, texts, "a", max_tokens=lm.n_context) for texts in (source, target)]
-    n_cut = sum(len(ids) > most for side in whole for ids in side)
+    room = most - len(prefix_ids(lm))
+    n_cut = sum(len(ids) > room for texts in (source, target) for ids in encode(lm, texts))
     parts: list[list[list[int]]] = []
     for rows, what in zip(encoded, ("source", "target"), strict=True):
-        n_out = round(plan.held_out * len(rows))
-        if plan.held_out and (n_out < _LEAST_HELD_OUT or len(rows) - n_out < _LEAST_HELD_OUT):
+        fitted, out = split(rows, round(plan.held_out * len(rows)), seed=plan.settings.seed)
+        if plan.held_out and min(len(fitted), len(out)) < _LEAST_HELD_OUT:
             raise InputError(
-                f"held_out = {plan.held_out:g} of {counted(len(rows), what + ' sentence')} leaves {n_out} held out and "
-                f"{len(rows) - n_out} to fit; expected at least {_LEAST_HELD_OUT} of each. Give more sentences."
+                f"held_out = {plan.held_out:g} of {counted(len(rows), what + ' sentence')} leaves {len(out)} held out "
+                f"and {len(fitted)} to fit, equal ones on one side; expected at least {_LEAST_HELD_OUT} of each. Give "
+                "more sentences."
             )
-        parts += [rows[: len(rows) - n_out], rows[len(rows) - n_out :]]
+        parts += [fitted, out]
     return Rows(parts[0], parts[2], parts[1], parts[3], n_cut)
+
+
+def split(rows: Sequence[list[int]], n_out: int, *, seed: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Rows that are fitted on and rows that are held out, each in their order.
+
+    Drawn by the seed, so that a sorted file is no trouble. Equal rows stay on one side, and so there may be fewer
+    held out than asked for.
+    """
+    copies: dict[tuple[int, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        copies.setdefault(tuple(row), []).append(place)
+    distinct = list(copies.values())
+    out: set[int] = set()
+    for number in np.random.default_rng([seed, len(rows)]).permutation(len(distinct)):
+        if len(out) + len(distinct[number]) <= n_out:
+            out |= set(distinct[number])
+    return [row for place, row in enumerate(rows) if place not in out], [rows[place] for place in sorted(out)]
 
 
 def check_texts(source: Sequence[str], target: Sequence[str]) -> None:
@@ -180,12 +202,14 @@ def learn(
         progress: Called after each step.
 
     Raises:
-        InputError: No site matches, sides are too small or the same, or the loss is no longer finite.
+        InputError: No site matches, sides are too small or the same, the loss is no longer finite, or the model is
+            steered or in training mode.
         DataError: A sentence is empty.
         ModelError: Activations are not finite.
         StorageError: ``work`` cannot be written.
     """
     plan = plan or Plan()
+    require_untouched(lm.model)
     sites = find_sites(lm, plan.sites)
     loss_sites = sites if plan.loss_sites is None else find_sites(lm, plan.loss_sites)
     rows = prepare(lm, source, target, plan)
@@ -214,7 +238,7 @@ def learn(
         key=content_key(
             plan=plan.to_record(),
             rows=[rows.source, rows.target, rows.source_out, rows.target_out],
-            model=lm.fingerprint.to_record(),
+            model=[lm.fingerprint.to_record(), str(lm.model.dtype)],
             start=None if start is None else {site: [one.w.tolist(), one.b.tolist()] for site, one in start.items()},
         ),
         progress=progress,

@@ -6,12 +6,11 @@ at a time, so that a cache of keys and values stays right as long as the strengt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from audit.errors import InputError, ModelError
 from audit.lm.hooks import hooked, patched, pre_hooked
 
+from .caches import Caches
 from .maps import AffineMap, Maps, check_strength
 
 Strength = float | Sequence[float]
@@ -45,34 +45,39 @@ def steered(model: nn.Module, maps: Maps, strength: Strength = 1.0) -> Iterator[
     Args:
         model: A model of transformers; ``forward`` and ``generate`` are called as always.
         maps: Site -> map.
-        strength: 0 leaves the model alone (no hook at all), 1 is as fitted; more than 1 is not in the paper. With one
-            for each text, the batch must have as many rows, or a multiple of it (beams, several samples).
+        strength: 0 leaves the model alone (no map's hook; caches are looked at), 1 is as fitted; more than 1 is not in
+            the paper. With one for each text, the batch must have as many rows in their order, or a multiple of it
+            (beams, several samples); Palimpsest's own generation and scoring sort texts, so give one strength there.
 
     Yields:
         Counts of calls, so that a caller can tell that every step was steered.
 
     Raises:
         InputError: A site is not in the model, a width differs, a strength is not finite, a batch has other rows, or a
-            cache was filled at another strength.
+            cache was filled at another strength or with other maps.
         ModelError: The model ran, and some site's module was not called: a fused kernel goes past it.
     """
     strengths = _strengths(strength)
     done = Steered()
+    guard = Caches(model, maps, strengths)
+
+    def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        guard.check(named.get("past_key_values"))
+
     if not maps or not any(strengths):
-        yield done
+        with pre_hooked(model, before):
+            yield done
         return
-    guard = _Caches(strengths)
-    patches = {site: _patch(site, one, strength, strengths) for site, one in maps.items()}
+    at = getattr(model, "device", torch.device("cpu"))
+    patches = {site: _patch(site, one, strength, strengths, at) for site, one in maps.items()}
     with ExitStack() as stack:
         done.calls = stack.enter_context(patched(model, patches))
 
-        def before(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            guard.check(named.get("past_key_values"))
-
         def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
             done.passes += 1
-            guard.filled(getattr(output, "past_key_values", None))  # a cache that the model itself began
+            guard.filled(output)
 
+        stack.enter_context(guard.acting())
         stack.enter_context(pre_hooked(model, before))
         stack.enter_context(hooked(model, after))
         yield done
@@ -98,9 +103,7 @@ class SteeredModel:
 
     def __init__(self, model: nn.Module, maps: Maps, strength: Strength = 1.0) -> None:
         self.model, self.maps = model, dict(maps)
-        self._stack = ExitStack()
-        self._strength: Strength = strength
-        self._done = self._stack.enter_context(steered(model, self.maps, strength))
+        self._start(strength)
 
     @property
     def strength(self) -> Strength:
@@ -110,9 +113,16 @@ class SteeredModel:
     def strength(self, value: Strength) -> None:
         _strengths(value)
         self._stack.close()
+        self._start(value)
+
+    def _start(self, value: Strength) -> None:
+        def stay(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            _ = self  # the model holds this hook, and the hook this object: a caller need not keep it
+
         self._stack = ExitStack()
         self._strength = value
         self._done = self._stack.enter_context(steered(self.model, self.maps, value))
+        self._stack.enter_context(hooked(self.model, stay))
 
     @property
     def done(self) -> Steered:
@@ -133,7 +143,7 @@ class SteeredModel:
 
 
 def _strengths(strength: Strength) -> tuple[float, ...]:
-    if isinstance(strength, int | float):
+    if not isinstance(strength, Iterable):
         return (check_strength(strength),)
     found = tuple(check_strength(one) for one in strength)
     if not found:
@@ -141,40 +151,12 @@ def _strengths(strength: Strength) -> tuple[float, ...]:
     return found
 
 
-_FILLED: WeakKeyDictionary[Any, tuple[float, ...]] = WeakKeyDictionary()  # cache -> strengths, over all blocks
-
-
-class _Caches:
-    """Which strengths a cache of keys and values was filled at. Of others, its keys are another model's."""
-
-    def __init__(self, strengths: tuple[float, ...]) -> None:
-        self._strengths = strengths
-
-    def check(self, cache: Any) -> None:
-        if cache is None:
-            return
-        length = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
-        before = _FILLED.get(cache)
-        if length and before != self._strengths:
-            told = "without steering" if before is None else f"at strength {_told(before)}"
-            raise InputError(
-                f"the cache (past_key_values) holds {length:,} tokens that were read {told}, and the strength is now "
-                f"{_told(self._strengths)}. Start a new cache after the strength changes."
-            )
-        _FILLED[cache] = self._strengths
-
-    def filled(self, cache: Any) -> None:
-        if cache is not None:
-            _FILLED[cache] = self._strengths
-
-
-def _told(strengths: tuple[float, ...]) -> str:
-    return ", ".join(f"{one:g}" for one in strengths[:8])
-
-
-def _patch(site: str, one: AffineMap, strength: Strength, strengths: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
-    single = isinstance(strength, int | float)
-    ready: dict[torch.device, AffineMap] = {}  # a site's map on each device that it is asked for
+def _patch(
+    site: str, one: AffineMap, strength: Strength, strengths: tuple[float, ...], at: torch.device
+) -> Callable[[Tensor], Tensor]:
+    single = not isinstance(strength, Iterable)
+    used = one.at(strengths[0]) if single else one
+    ready = {at: used.to(at)}  # a site's map on each device that it is asked for; made here, outside a compiled graph
 
     def patch(z: Tensor) -> Tensor:
         if z.shape[-1] != len(one):
@@ -182,7 +164,7 @@ def _patch(site: str, one: AffineMap, strength: Strength, strengths: tuple[float
                 f"the map of {site} has {len(one):,} neurons, the module {z.shape[-1]:,}; it is of another model."
             )
         if z.device not in ready:
-            ready[z.device] = (one.at(strengths[0]) if single else one).to(z.device)
+            ready[z.device] = used.to(z.device)
         if single:
             return ready[z.device](z)
         copies, rest = divmod(len(z), len(strengths))

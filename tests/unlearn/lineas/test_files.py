@@ -77,6 +77,21 @@ def test_maps_come_back_to_the_bit(lm: LanguageModel, tmp_path: Path) -> None:
     assert {"dense.w", "double.b", "same.w"} < stored.keys()
 
 
+def test_one_map_can_stand_at_two_sites(lm: LanguageModel, tmp_path: Path) -> None:
+    one = random_map()
+    save_maps(tmp_path, {"a": one, "b": one}, record_of(lm))
+    assert all(same_bits(found.w, one.w) for found in load_maps(tmp_path)[0].values())
+
+
+@pytest.mark.parametrize("width", [10**14, 10**30])
+def test_a_width_that_is_in_no_file_takes_no_memory(lm: LanguageModel, tmp_path: Path, width: int) -> None:
+    save_maps(tmp_path, {"a": AffineMap.identity(5_000)}, record_of(lm))  # sparse: no neuron is in the file
+    content = json.loads((tmp_path / "steering.json").read_text())
+    (tmp_path / "steering.json").write_text(json.dumps({**content, "sites": {"a": width}}))
+    with pytest.raises(DataError, match="more than 67,108,864 neurons"):
+        load_maps(tmp_path)
+
+
 def test_an_open_reader_finds_every_setting(lm: LanguageModel, tmp_path: Path) -> None:
     save_maps(tmp_path, {NORM: random_map()}, record_of(lm))
     content = json.loads((tmp_path / "steering.json").read_text())

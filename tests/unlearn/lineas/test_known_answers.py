@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from audit.errors import InputError
 from unlearn.lineas.config import FitSettings
-from unlearn.lineas.fit import Fitted, fit_maps, sum_of
+from unlearn.lineas.fit import Fitted, HeldOut, fit_maps, sum_of
 from unlearn.lineas.maps import AffineMap
 
 from .toys import Toy, draw, increasing, not_realisable, shuffled, tanh_layer
@@ -145,3 +146,19 @@ def test_averaging_over_neurons_too_hardly_moves_at_the_published_rate() -> None
 
 def _pairs(found: Fitted) -> dict[str, tuple[Tensor, Tensor]]:
     return {site: (one.w, one.b) for site, one in found.maps.items()}
+
+
+def test_a_held_out_loss_that_is_no_number_is_never_the_best() -> None:
+    """Held-out sentences may overflow where the others do not."""
+    x = draw(12, 4, 0)
+    y = draw(8, 4, 1) + 1
+    overflows = Toy(x, (lambda z: torch.where(z.mean(dim=0) > 0.5, torch.nan, z) if len(z) == 4 else z,))
+    with pytest.raises(InputError, match="held-out loss is no longer finite at step 20"):
+        fit_maps(
+            overflows,
+            overflows.targets(y),
+            {"site1": 4},
+            FitSettings(steps=40, batch=None, check_every=20),
+            held_out=HeldOut(4, overflows.targets(y)),
+            dtype=torch.float64,
+        )

@@ -11,17 +11,21 @@ import torch
 from audit.errors import InputError
 from audit.lm.load import LanguageModel, load
 from tests.checkpoints import build_checkpoint
+from unlearn.lineas.baselines.at_sites import fit_baseline
+from unlearn.lineas.baselines.methods import baseline
 from unlearn.lineas.config import FitSettings
 from unlearn.lineas.fit import rows_of
 from unlearn.lineas.loss import Distances
-from unlearn.lineas.maps import support_share
+from unlearn.lineas.maps import AffineMap, support_share
 from unlearn.lineas.network import pooled_activations
 from unlearn.lineas.path import choose, gamma_path
 from unlearn.lineas.pooling import Pooling
-from unlearn.lineas.run import Plan, learn, prepare
+from unlearn.lineas.run import Plan, learn, prepare, split
+from unlearn.lineas.sites import find_sites
+from unlearn.lineas.steer import steered
 
-SOURCE = [f"the cat {'sat ' * (n % 3 + 1)}on the mat" for n in range(12)] + ["a mat"]
-TARGET = [f"the dog {'ran ' * (n % 4 + 1)}over the hill" for n in range(11)]
+SOURCE = [f"the cat {'sat ' * (n % 3 + 1)}on the {n} mat" for n in range(12)] + ["a mat"]
+TARGET = [f"the dog {'ran ' * (n % 4 + 1)}over the {n} hill" for n in range(11)]
 PLAN = Plan(settings=FitSettings(optimizer="adam", lr=0.02, steps=40, batch=None, check_every=10))
 
 
@@ -88,6 +92,20 @@ def test_a_killed_fit_goes_on_to_the_same_maps(lm: LanguageModel, tmp_path: Path
         assert torch.equal(whole.maps[site].w, gone_on.maps[site].w)
 
 
+def test_a_fit_in_another_dtype_begins_anew(lm: LanguageModel, tmp_path: Path) -> None:
+    plan = replace(PLAN, settings=replace(PLAN.settings, steps=60))
+
+    def killed(stage: str, done: int, total: int) -> None:
+        if done == 53:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(load(replace(lm.subject, dtype="bfloat16")), SOURCE, TARGET, plan, work=tmp_path, progress=killed)
+    seen: list[int] = []
+    learn(lm, SOURCE, TARGET, plan, work=tmp_path, progress=lambda stage, done, total: seen.append(done))
+    assert seen[0] == 1
+
+
 def test_held_out_sentences_tell_when_to_stop_and_fit_nothing(lm: LanguageModel) -> None:
     plan = replace(PLAN, held_out=0.4, settings=replace(PLAN.settings, steps=300, lr=0.05, patience=3))
     learnt = learn(lm, SOURCE, TARGET, plan)
@@ -100,6 +118,17 @@ def test_held_out_sentences_tell_when_to_stop_and_fit_nothing(lm: LanguageModel)
     for maps, said in ((None, learnt.fitted.held_out_before), (learnt.maps, best[1])):
         found = distances.total(distances.joined(pooled_activations(lm, rows.source_out, names, Pooling(), maps=maps)))
         assert said == pytest.approx(float(found), rel=1e-4)
+
+
+def test_equal_sentences_are_held_out_together_or_not_at_all() -> None:
+    """Else what is held out would have been fitted on."""
+    rows = [[n // 2] for n in range(20)]
+    for seed in range(5):
+        fitted, out = split(rows, 7, seed=seed)
+        assert (len(fitted), len(out)) == (14, 6)
+        assert not {*map(tuple, fitted)} & {*map(tuple, out)}
+    assert split(rows, 7, seed=0) != split(rows, 7, seed=1)
+    assert split(rows, 0, seed=0) == (rows, [])
 
 
 def test_support_falls_along_a_path_of_gammas(lm: LanguageModel) -> None:
@@ -144,6 +173,25 @@ def test_sides_from_which_nothing_can_be_learnt(lm: LanguageModel) -> None:
     assert not any(module._forward_hooks for module in lm.model.modules())
 
 
+def test_only_an_untouched_model_is_fitted_to(lm: LanguageModel) -> None:
+    """Steered or with dropout, source and target would be another model's."""
+    maps = {site.name: AffineMap.identity(site.width) for site in find_sites(lm, "norms")}
+    rows = [[0, 5, 6], [0, 7]]
+    with steered(lm.model, maps):
+        with pytest.raises(InputError, match="steered at this moment"):
+            learn(lm, SOURCE, TARGET, PLAN)
+        with pytest.raises(InputError, match="steered at this moment"):
+            fit_baseline(lm, rows, rows, list(maps), baseline("mean-act"))
+    lm.model.train()
+    try:
+        with pytest.raises(InputError, match="training mode"):
+            learn(lm, SOURCE, TARGET, PLAN)
+    finally:
+        lm.model.eval()
+
+
 def test_long_sentences_are_cut_and_counted(lm: LanguageModel) -> None:
     plan = replace(PLAN, max_tokens=6, settings=replace(PLAN.settings, steps=2))
     assert learn(lm, SOURCE, TARGET, plan).n_cut == 23
+    rows = prepare(lm, [*SOURCE, "the cat " + "sat " * 200], TARGET, PLAN)  # cut by the context, not by the plan
+    assert (rows.n_cut, max(map(len, rows.source))) == (1, lm.n_context)

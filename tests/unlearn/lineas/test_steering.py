@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_another_strength_needs_another_cache(lm_of: Load) -> None:
             own = lm.model(input_ids=IDS, use_cache=True).past_key_values
         with (
             steered(lm.model, maps, 0.5),
-            pytest.raises(InputError, match="at strength 1, and the strength is now 0.5"),
+            pytest.raises(InputError, match="at strength 1, and the model is now read at strength 0.5"),
         ):
             lm.model(input_ids=IDS[:, :1], past_key_values=own)
         with steered(lm.model, maps, 1.0):
@@ -164,7 +165,7 @@ def test_hooks_go_away_after_any_error(lm_of: Load) -> None:
         pass
     with pytest.raises(InputError, match="2 strengths for a batch of 3"), steered(lm.model, maps, [1.0, 0.5]):
         logits(lm, IDS)
-    for strength in (float("nan"), float("inf"), [1.0, float("nan")], []):
+    for strength in (float("nan"), float("inf"), [1.0, float("nan")], [], None, "1"):
         with pytest.raises(InputError, match="strength"), steered(lm.model, maps, strength):
             pass
     assert n_hooks(lm) == before
@@ -202,15 +203,69 @@ def test_a_steered_model_stays_steered_until_told(lm_of: Load) -> None:
     assert n_hooks(lm) == before
 
 
-def test_caches_that_are_gone_are_forgotten(lm_of: Load) -> None:
-    from unlearn.lineas.steer import _FILLED
-
+def test_a_cache_belongs_to_maps_and_not_to_a_strength_alone(lm_of: Load) -> None:
     lm = lm_of("llama")
-    with steered(lm.model, random_maps(lm)):
-        logits_with_cache = lm.model(input_ids=IDS, use_cache=True)
-    del logits_with_cache
+    one, two = random_maps(lm), random_maps(lm, seed=1)
+    with torch.no_grad():
+        with steered(lm.model, one):
+            cache = lm.model(input_ids=IDS, use_cache=True).past_key_values
+            copy = deepcopy(cache)
+            lm.model(input_ids=IDS[:, :1], past_key_values=copy)  # a copy is as good
+            plain = lm.model(input_ids=IDS, use_cache=True, return_dict=False)[1]
+            lm.model(input_ids=IDS[:, :1], past_key_values=plain)
+        with steered(lm.model, two), pytest.raises(InputError, match="read with other maps"):
+            lm.model(input_ids=IDS[:, :1], past_key_values=cache)
+        with (
+            steered(lm.model, one, 0.0),
+            pytest.raises(InputError, match="at strength 1, .* now read without steering"),
+        ):
+            lm.model(input_ids=IDS[:, :1], past_key_values=cache)
+        lm.model(input_ids=IDS[:, :1], past_key_values=cache)  # outside of any block nobody looks
+        with steered(lm.model, one), pytest.raises(InputError, match="6 tokens that were read in part without"):
+            lm.model(input_ids=IDS[:, :1], past_key_values=cache)
+
+
+def test_blocks_of_other_strengths_inside_each_other_generate(lm_of: Load) -> None:
+    lm = lm_of("llama")
+    one, two = random_maps(lm), random_maps(lm, seed=1)
+    with torch.no_grad(), steered(lm.model, one), steered(lm.model, two, 0.5):
+        first = lm.model(input_ids=IDS[:, :3], use_cache=True)
+        rest = lm.model(input_ids=IDS[:, 3:], past_key_values=first.past_key_values).logits
+        whole = lm.model(input_ids=IDS, use_cache=False).logits
+    assert torch.allclose(rest, whole[:, 3:], atol=1e-5)
+
+
+def test_a_steered_model_need_not_be_kept_by_its_caller(lm_of: Load) -> None:
+    lm = lm_of("llama")
+    bare = logits(lm, IDS)
+    hooks = [dict(module._forward_hooks) for module in lm.model.modules()]
+    SteeredModel(lm.model, random_maps(lm))
     gc.collect()
-    assert len(_FILLED) == 0
+    try:
+        assert not torch.allclose(logits(lm, IDS), bare, atol=1e-3)
+        assert not torch.allclose(deepcopy(lm.model)(input_ids=IDS).logits, bare, atol=1e-3)
+    finally:
+        for module, own in zip(lm.model.modules(), hooks, strict=True):
+            module._forward_hooks.clear()
+            module._forward_hooks.update(own)
+        lm.model._forward_pre_hooks.clear()
+        gc.collect()
+
+
+def test_a_model_can_be_compiled_while_it_is_steered(lm_of: Load) -> None:
+    lm = lm_of("llama")
+    maps = random_maps(lm)
+    with steered(lm.model, maps):
+        expected = logits(lm, IDS)
+    bare = logits(lm, IDS)
+    lm.model.forward = torch.compile(lm.model.forward, backend="eager")
+    try:
+        with steered(lm.model, maps) as done:
+            assert torch.allclose(logits(lm, IDS), expected, atol=1e-5)
+        assert set(done.calls.values()) == {1}
+        assert torch.allclose(logits(lm, IDS), bare, atol=1e-5)
+    finally:
+        del lm.model.forward
 
 
 @pytest.mark.parametrize("kind", ["mean", "last", "max"])

@@ -23,6 +23,7 @@ from audit.lm.hooks import patched
 from audit.lm.load import LanguageModel
 from audit.progress import Progress, silent
 
+from ..caches import require_untouched
 from ..maps import AffineMap, Maps
 from ..network import Pooled, Sentences, pooled_activations, require_finite
 from ..pooling import Pooling
@@ -74,11 +75,12 @@ def fit_baseline(
         Site -> map, in the order of ``sites``.
 
     Raises:
-        InputError: A site cannot be fitted; it is named.
+        InputError: A site cannot be fitted; it is named. Or the model is steered or in training mode.
         ModelError: Activations are not finite, or a module is not called once in a pass.
     """
     if not sites:
         raise InputError("there is no site; name one module or more.")
+    require_untouched(lm.model)
     pooling = pooling or method.pooling
     targets = pooled_activations(lm, target, sites, pooling, what="target")
     if not method.sequential:

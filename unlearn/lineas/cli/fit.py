@@ -59,7 +59,7 @@ def fit(
     ] = None,
     held_out: Annotated[
         float | None,
-        typer.Option(help="Share of both sides' sentences, the last ones, that nothing is fitted on. [default: 0]"),
+        typer.Option(help="Share of both sides' sentences, drawn by --seed, that nothing is fitted on. [default: 0]"),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Looks at held-out sentences without improvement before the fit stops.")

@@ -150,6 +150,14 @@ def matched(
         found = bootstrap(statistic, *numbers, n_draws=n_draws, level=level, rng=rng)
         return replace(found, method=f"{name} {method}, {found.method} (prompts + texts)", n=len(prompts))
 
+    gap = estimate(difference, "difference of rates")
+    silent = [
+        f"{one.arm} at {one.strength:g}: {len(one.shown.left_out)}" for one in (ours, *path) if one.shown.left_out
+    ]
+    if silent:
+        n = len(ours.shown.ids) + len(ours.shown.left_out)
+        told = f"empty continuations are in neither rate ({', '.join(silent)} of {n})"
+        gap = replace(gap, why="; ".join(filter(None, (gap.why, told))))
     return Matched(
         ours.arm,
         ours.strength,
@@ -158,7 +166,7 @@ def matched(
         float(place),
         our_rate,
         estimate(their_rate, "rate, interpolated"),
-        estimate(difference, "difference of rates"),
+        gap,
     )
 
 

@@ -37,7 +37,8 @@ class SweepRow:
         rate_change: Rate less the unsteered model's, paired; 0.1 is ten points.
         perplexity: Set of texts -> kind -> estimate.
         perplexity_change: Likewise, in percent of the unsteered model's.
-        on_frontier: Set of texts -> whether no other row has at most its perplexity (per token) and a better rate.
+        on_frontier: Set of texts -> whether no other row has at most its perplexity (per token) and a better rate;
+            an empty continuation counts against its arm here, else one that is mostly silent would look best.
             Instructions take no part: the perplexity of other text is taken without them, so that their cost is not
             measured.
     """
@@ -104,7 +105,7 @@ def sweep_rows(
             None if point.instructed else row.perplexity[name]["per token"].value
             for point, row in zip(points, found, strict=True)
         ]
-        rates = [row.rate.rate.value for row in found]
+        rates = [_rate_for(goal, row.rate) for row in found]
         best = frontier(list(zip(costs, rates, strict=True)), goal)
         for place, row in enumerate(found):
             row.on_frontier[name] = place in best
@@ -176,6 +177,8 @@ def select_strength(
 ) -> Selected:
     """Of the strengths that cost no more than allowed, the one with the best rate; of equal rates the smaller strength.
 
+    An empty continuation counts as one that does not reach the goal.
+
     Args:
         points: On validation prompts, the unsteered model among them.
         judge: Not the one that will be reported.
@@ -200,8 +203,9 @@ def select_strength(
     for point in own:
         rate = judged(judge, point.continuations)
         rise = change(_losses(point, texts), before, kind).value
-        if len(rate.values) and rise is not None and rise <= most_percent:
-            worth.append((sign * float(rate.values.mean()), -point.strength))
+        good = _rate_for(goal, rate_of(rate, judge.name, (), rng=0))
+        if good is not None and rise is not None and rise <= most_percent:
+            worth.append((sign * good, -point.strength))
     if not worth:
         raise InputError(
             f"{arm} costs more than {most_percent:g}% perplexity on {texts} texts at each of {len(own)} strengths; "
@@ -209,7 +213,7 @@ def select_strength(
         )
     rule = (
         f"{'highest' if goal == 'raise' else 'lowest'} rate by {judge.name} on validation prompts with at most "
-        f"{most_percent:g}% more perplexity {kind} on {texts} texts"
+        f"{most_percent:g}% more perplexity {kind} on {texts} texts, empty continuations counted against it"
     )
     return Selected(arm, -max(worth)[1] + 0.0, rule, judge.name, own[0].continuations.prompts)
 
@@ -253,6 +257,14 @@ def compare(
         if point.arm not in (ours.arm, unsteered_of(points).arm):
             others.setdefault(point.arm, []).append(_judged(point, judge, texts))
     return tuple(matched(mine, path, kind, rng=rng, level=level, n_draws=n_draws) for path in others.values())
+
+
+def _rate_for(goal: Goal, rate: Rate) -> float | None:
+    """Share of all continuations, where an empty one is what the goal does not want; None where all are empty."""
+    if rate.rate.value is None:
+        return None
+    shown = rate.rate.value * (rate.n - rate.n_empty)
+    return (shown + (rate.n_empty if goal == "lower" else 0)) / rate.n
 
 
 def _check_unseen(ours: Selected, points: Sequence[Point], judge: Judge) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from audit.errors import InputError
 from tests.unlearn.lineas.evaluate.small_parts import HAS_X, PROMPTS, TEXTS, Told, model_and_arm, point
 from unlearn.lineas.arms import Arm
 from unlearn.lineas.evaluate.points import Point, measure_points
-from unlearn.lineas.evaluate.sweep import compare, frontier, given, select_strength, sweep_rows
+from unlearn.lineas.evaluate.sweep import Goal, compare, frontier, given, select_strength, sweep_rows
 
 OTHER = Told(lambda text: "x" in text, "other")
 
@@ -70,6 +71,21 @@ def test_the_best_rate_within_the_cost_is_chosen_and_the_smaller_strength_of_equ
     assert select_strength(validation(), HAS_X, "ours", "lower", texts="neutral").strength == 0
     with pytest.raises(InputError, match="costs more than -1%"):
         select_strength(validation(), HAS_X, "ours", "raise", texts="neutral", most_percent=-1)
+
+
+@pytest.mark.parametrize(("goal", "good", "bad"), [("raise", "x", "o"), ("lower", "o", "x")])
+def test_an_arm_that_falls_silent_is_neither_chosen_nor_on_the_frontier(goal: Goal, good: str, bad: str) -> None:
+    """Of what is not empty all is as wanted, but nearly everything is empty."""
+
+    def said(strength: float, texts: list[str], cost: float) -> Point:
+        one = point("ours", strength, [True] * 4, cost)
+        return replace(one, continuations=replace(one.continuations, texts=(tuple(texts),)))
+
+    plain = point("unsteered", 0.0, [bad == "x"] * 4, 1.02, scaled=False)
+    points = [plain, said(0.5, [good, good, good, bad], 1.01), said(1.0, [good, "", "", " "], 1.0)]
+    assert select_strength(points, HAS_X, "ours", goal, texts="neutral").strength == 0.5
+    rows = sweep_rows([plain, said(0.5, [good] * 4, 1.0), said(1.0, [good, "", "", " "], 1.0)], HAS_X, goal)
+    assert [row.on_frontier["neutral"] for row in rows] == [False, True, False]
 
 
 def test_neither_the_choosing_judge_nor_its_prompts_are_reported() -> None:
