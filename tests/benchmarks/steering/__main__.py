@@ -28,7 +28,7 @@ from audit.matching.encode import Encoder, load_encoder
 from audit.testbed.planted import build
 
 from . import stories, toxic
-from .study import BASELINES, USUAL, Data, study
+from .study import BASELINES, USUAL, Data, nothing_to_find, study
 from .testbed import data as testbed_data
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
@@ -46,6 +46,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--methods", nargs="*", default=[*USUAL, *BASELINES])
     parser.add_argument("--strengths", nargs="*", type=float, default=STRENGTHS)
+    parser.add_argument(
+        "--null", action="store_true", help="both sides are drawn from the unwanted one: nothing to find"
+    )
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     encoder: Encoder | None = load_encoder(device=arguments.device)
@@ -60,6 +63,8 @@ def main() -> None:
         testbed = build("small", seed=0, device=arguments.device, models=["reference"])
         lm = load(testbed.folder / "models" / "reference")
         found = testbed_data(testbed.world, arguments.study, arguments.prompts)
+    if arguments.null:
+        found = nothing_to_find(found)
     record = study(
         lm, found, encoder, methods=arguments.methods, strengths=arguments.strengths, seeds=range(arguments.seeds),
         n=arguments.n, work=arguments.work,

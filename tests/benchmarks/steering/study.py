@@ -40,6 +40,7 @@ LINEAS = {
     "LinEAS, Adam": Plan(settings=ADAM),
     "LinEAS, Adam, all norms": Plan(sites=r".*\.\d+\..*layernorm", settings=ADAM),
     "LinEAS, mean over neurons": Plan(settings=replace(SGD, neurons="mean")),
+    **{f"gamma {gamma:g}": Plan(settings=replace(SGD, gamma=gamma, steps=600)) for gamma in (1e-4, 1e-3, 1e-2, 3e-2)},
 }
 USUAL = ("LinEAS", "LinEAS, Adam", "LinEAS, Adam, all norms")
 BASELINES = (
@@ -66,6 +67,16 @@ class Data:
     judge_labels: list[bool]
     texts: dict[str, list[str]]  # neutral, target
     instruction: str
+
+
+def nothing_to_find(data: Data) -> Data:
+    """Two halves of the unwanted side as source and target."""
+
+    def draw(n: int, seed: int) -> tuple[list[str], list[str]]:
+        source, _ = data.draw(2 * n, seed)
+        return source[::2], source[1::2]
+
+    return replace(data, name=f"{data.name}-null", draw=draw)
 
 
 def say(text: str) -> None:
