@@ -154,7 +154,9 @@ def on_tofu(flags: argparse.Namespace) -> list[dict[str, Any]]:
 
 def on_mmlu(flags: argparse.Namespace) -> None:
     encoder = _encoder(flags)
-    record: dict[str, Any] = {"recognised": mmlu.recognise(flags.corpora, encoder, alpha=flags.alpha, seed=flags.seed)}
+    record: dict[str, Any] = {
+        "recognised": mmlu.recognise(flags.corpora, encoder, alpha=flags.alpha, seed=flags.seed, pairs=flags.pairs)
+    }
     if not flags.recognise_only:
         found = _models(flags)
         found.make_base()
@@ -212,6 +214,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, help="over the rows that a model is tuned on")
     parser.add_argument("--batch", type=int, help="rows in a step")
     parser.add_argument("--authors", type=int, help="of TOFU's 200, all of forget10 among them")
+    parser.add_argument("--pairs", nargs="+", help="of MMLU that are recognised: economics, law, physics")
     parser.add_argument("--questions", type=int, help="of each MMLU subject, the shortest")
     parser.add_argument("--make", help="make this model of TOFU and stop")
     parser.add_argument("--select-names", action="store_true", help="with names, corrupt those alone")

@@ -79,8 +79,10 @@ def questions(corpora: Path, subject: str, part: str = "test") -> list[ChoiceRow
     return list(known.values())
 
 
-def recognise(corpora: Path, encoder: Encoder, *, alpha: float, seed: int) -> list[dict[str, Any]]:
-    """Recall and false positives of each pair, trained on dev alone or on half of test too."""
+def recognise(
+    corpora: Path, encoder: Encoder, *, alpha: float, seed: int, pairs: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Recall and false positives of each pair, or of those named, trained on dev alone or on half of test too."""
     rng = np.random.default_rng(seed)
     records = []
     for pair in PAIRS:
@@ -92,6 +94,8 @@ def recognise(corpora: Path, encoder: Encoder, *, alpha: float, seed: int) -> li
         dev = [row.asked for name in pair.forget for row in questions(corpora, name, "dev")]
         negative = [row.asked for name in others for row in questions(corpora, name)]
         dealt = rng.permutation(len(negative))
+        if pairs is not None and pair.name not in pairs:
+            continue  # its draws are made all the same
         parts = [[negative[place] for place in third] for third in np.array_split(dealt, 3)]
         sibling_dev = [row.asked for name in pair.sibling for row in questions(corpora, name, "dev")]
         sibling = [row.asked for name in pair.sibling for row in questions(corpora, name)]
