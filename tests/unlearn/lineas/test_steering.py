@@ -252,6 +252,7 @@ def test_a_steered_model_need_not_be_kept_by_its_caller(lm_of: Load) -> None:
         gc.collect()
 
 
+@pytest.mark.slow
 def test_a_model_can_be_compiled_while_it_is_steered(lm_of: Load) -> None:
     lm = lm_of("llama")
     maps = random_maps(lm)

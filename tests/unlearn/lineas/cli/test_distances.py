@@ -18,6 +18,7 @@ def drawn(rng: np.random.Generator, n: int, *, shift: float = 0.0, scale: float 
     return torch.from_numpy(shift + scale * (np.sqrt(0.3) * common + np.sqrt(0.7) * own)).float()
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_distance_and_what_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Normal activations, so that the truth is known: the squares of both differences, of mean and of deviation."""
     monkeypatch.setattr(findings_distances, "_DRAWS", 100)
