@@ -67,7 +67,9 @@ def test_a_map_at_site_1_is_found_through_a_loss_at_site_2_alone() -> None:
     assert close(found.maps["site1"], a, c, 1e-5)
 
 
-@pytest.mark.parametrize(("gamma", "seed"), [(1e-3, 0), pytest.param(1e-3, 1, marks=pytest.mark.slow), (0.1, 2), (1.0, 0)])
+@pytest.mark.parametrize(
+    ("gamma", "seed"), [(1e-3, 0), pytest.param(1e-3, 1, marks=pytest.mark.slow), (0.1, 2), (1.0, 0)]
+)
 def test_only_the_neurons_that_differ_are_changed(gamma: float, seed: int) -> None:
     """3 of 12 neurons differ, and the layer between mixes nothing: the support is those 3, at site 1 alone."""
     toy, y = three_of_twelve(seed)
