@@ -180,6 +180,7 @@ def test_the_shift_is_what_was_planted() -> None:
     assert swapped.p_value.value > 0.99
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_and_intervals_hold_where_the_division_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -125,6 +125,7 @@ def test_rows_that_are_given_back_are_found_with_their_rate_and_coverage(
     assert (matches.loc[matches["hit"], "span_words"] >= 5).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_model_that_saw_neither_half_is_found_in_at_most_alpha(halves: tuple[Rows, Rows], tmp_path: Path) -> None:
     d1, d2 = halves
     verdicts = []

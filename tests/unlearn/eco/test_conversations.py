@@ -76,6 +76,7 @@ def test_a_conversations_score_never_falls_as_it_goes_on() -> None:
         assert (np.diff(scores) >= 0).all()
 
 
+@pytest.mark.slow
 def test_under_the_null_conversations_are_flagged_at_the_rate_that_was_promised_for_them() -> None:
     """40 worlds of 300 calibration prompts (60 conversations, so a rate of at most 6/61) and 200 test prompts. A
     threshold for single prompts breaks the promise by far on the same conversations."""
