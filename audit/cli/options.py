@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import StorageError
+from ..errors import InputError, StorageError
 from ..lm.subject import Subject
 
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.")]
@@ -73,6 +74,16 @@ def _require_temporary_folder() -> None:
             "the working folder takes a file. Free some space there, raise the limit (ulimit -f), or set TMPDIR to a "
             "folder that can be written."
         ) from error
+
+
+def require_one_process() -> None:
+    """Refuses to run several times over, for a command that cannot share its work.
+
+    Raises:
+        InputError: The launch environment (WORLD_SIZE) says that there are several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("this command is one process, but WORLD_SIZE says that there are several. Start it alone.")
 
 
 def gpus() -> dict[str, Any]:

@@ -31,8 +31,10 @@ class Caches:
     def key(self) -> tuple[tuple[float, ...], str]:
         digest = sha256()
         for site, one in sorted(self._maps.items()):
-            for part in (one.w, one.b, one.low, one.high):
-                digest.update(f"{site} ".encode() if part is None else part.detach().cpu().numpy().tobytes())
+            for name, part in (("w", one.w), ("b", one.b), ("low", one.low), ("high", one.high)):
+                digest.update(f"\n{site} {name} ".encode())
+                if part is not None:
+                    digest.update(part.detach().cpu().numpy().tobytes())
         return self._strengths, digest.hexdigest()
 
     @contextmanager

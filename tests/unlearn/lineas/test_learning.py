@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,8 +74,10 @@ def test_ways_to_save_memory_give_the_same_maps(lm: LanguageModel, changes: dict
         assert torch.allclose(plain.maps[site].b, saving.maps[site].b, atol=1e-5)
 
 
-def test_a_killed_fit_goes_on_to_the_same_maps(lm: LanguageModel, tmp_path: Path) -> None:
-    plan = replace(PLAN, held_out=0.4, settings=replace(PLAN.settings, batch=5, steps=120, lr=0.005))
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.005), ("sgd", 0.1)])
+def test_a_killed_fit_goes_on_to_the_same_maps(lm: LanguageModel, tmp_path: Path, optimizer: Any, lr: float) -> None:
+    settings = replace(PLAN.settings, optimizer=optimizer, batch=5, steps=120, lr=lr)
+    plan = replace(PLAN, held_out=0.4, settings=settings)
     whole = learn(lm, SOURCE, TARGET, plan)
 
     def killed(stage: str, done: int, total: int) -> None:

@@ -382,3 +382,12 @@ def test_bfloat16_is_mapped_in_float32() -> None:
     exact = (z.float() * 1.001).to(torch.bfloat16)
     assert torch.equal(one(z), exact)
     assert torch.equal(one.each(z, torch.tensor([0.0])), z)
+
+
+def test_a_caches_key_knows_which_site_a_clipped_map_stands_at(lm_of: Load) -> None:
+    from unlearn.lineas.caches import Caches
+
+    model = lm_of("llama").model
+    one = AffineMap(torch.ones(2), torch.zeros(2), torch.zeros(2), torch.ones(2))
+    keys = {Caches(model, {site: one}, (1.0,)).key for site in ("a", "b")}
+    assert len(keys) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -58,8 +57,7 @@ def execute(plan: EcoPlan, text: str, path: Path, *, out: Path | None, quiet: bo
         InputError, DataError, ModelError, StorageError: As in the steps; the model's files are only read.
     """
     options.quiet_libraries()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("this command is one process, but WORLD_SIZE says that there are several. Start it alone.")
+    options.require_one_process()
     return (
         _fit(plan.eco, text, path, out, quiet)
         if plan.eco is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from audit.cli import options
-from audit.errors import InputError
 from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
@@ -58,8 +56,7 @@ def execute(plan: SteerPlan, text: str, path: Path, *, out: Path | None, quiet: 
         InputError, DataError, ModelError, StorageError: As in the steps; the model's files are only read.
     """
     options.quiet_libraries()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("this command is one process, but WORLD_SIZE says that there are several. Start it alone.")
+    options.require_one_process()
     kind = plan.kind
     assert kind is not None
     return RUNS[kind](getattr(plan, kind), text, path, out, quiet)
