@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,22 @@ class Measured:
                 f"{self.name}: {sizes[0]} ids ({len(set(self.ids))} different), {sizes[1]} passages and {sizes[2]} "
                 "values; expected one of each for each item."
             )
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON values, to the bit."""
+        return {
+            "name": self.name,
+            "ids": list(self.ids),
+            "passages": list(self.passages),
+            "values": self.values.tolist(),
+            "left_out": dict(self.left_out),
+        }
+
+    @classmethod
+    def of_record(cls, told: Mapping[str, Any]) -> Measured:
+        """What `to_record` wrote."""
+        values = np.array(told["values"], dtype=np.float64)
+        return cls(told["name"], tuple(told["ids"]), tuple(told["passages"]), values, told["left_out"])
 
     def mean(self, *, rng: Seed, level: float = 0.95) -> Estimate:
         """Mean over items, whole passages resampled.

@@ -222,8 +222,8 @@ def scorer(device: Any) -> tuple[Any, str]:
 
 
 def guard(lm: Any, score: Any, *, flag_all: bool, remember: bool) -> Any:
+    from audit.answers.formats import PromptFormat
     from unlearn.eco.corruptions import Corruption
-    from unlearn.eco.formats import PromptFormat
     from unlearn.eco.guard import EcoGuard, GuardSettings
     from unlearn.eco.judge import Judge
 
@@ -261,8 +261,8 @@ def quantile(values: Sequence[float], q: float) -> tuple[float, float, float]:
 def latency(lm: Any, score: Any, args: argparse.Namespace) -> None:
     import torch
 
-    from unlearn.eco.formats import PromptFormat
-    from unlearn.eco.systems import Bare
+    from audit.answers.formats import PromptFormat
+    from audit.answers.systems import Bare
 
     bare = Bare(lm, PromptFormat("text"))
     prompts = questions(args.prompts + 3, seed=2)
@@ -371,8 +371,8 @@ def direct(lm: Any, args: argparse.Namespace) -> Callable[[int], float]:
     """Requests a second of transformers' own generate, one prompt after the other, without HTTP."""
     import torch
 
-    from unlearn.eco.formats import PromptFormat
-    from unlearn.eco.systems import Bare
+    from audit.answers.formats import PromptFormat
+    from audit.answers.systems import Bare
 
     bare = Bare(lm, PromptFormat("text"))
 
@@ -391,8 +391,8 @@ def direct(lm: Any, args: argparse.Namespace) -> Callable[[int], float]:
 
 
 def throughput(lm: Any, score: Any, args: argparse.Namespace) -> None:
-    from unlearn.eco.formats import PromptFormat
-    from unlearn.eco.systems import Bare
+    from audit.answers.formats import PromptFormat
+    from audit.answers.systems import Bare
 
     missing = _missing("fastapi", "uvicorn", "prometheus_client")
     if missing:

@@ -20,6 +20,7 @@ LINES: tuple[frozenset[str], ...] = (
     frozenset({"matching"}),
     frozenset({"membership"}),
     frozenset({"extraction", "traps", "forgetting"}),
+    frozenset({"answers"}),
     frozenset({"testbed"}),
     frozenset({"gates"}),
     frozenset({"report"}),

@@ -12,14 +12,13 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.answers.formats import Prompt, messages_of
+from audit.answers.systems import Bare, Scope, System
 from audit.errors import InputError
 from audit.lm.tokens import encode
 from audit.text.safe import quoted
 
-from .formats import Prompt, messages_of
 from .judge import Judge
-from .selection import Scope
-from .systems import Bare, System
 from .turns import Verdict
 
 REFUSAL: Final = "I am sorry, but I cannot answer this question."

@@ -19,11 +19,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from audit.answers.formats import Prompt
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.errors import InputError
 from audit.text.safe import counted
-
-from .formats import Prompt
-from .rows import ChoiceRow, QaRow
 
 SILENT: Final = "I see."  # the answer of a row that has none
 

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.errors import InputError
-
-from .rows import ChoiceRow, QaRow
 
 ForgetRows = Sequence[QaRow] | Sequence[ChoiceRow]
 

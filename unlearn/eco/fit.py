@@ -21,6 +21,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from audit.answers.formats import Prompt, PromptFormat
+from audit.answers.rows import QaRow
+from audit.answers.systems import SCOPES, Bare, Scope
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
 from audit.matching.encode import Encoder
@@ -35,7 +38,6 @@ from .classifier import fit as fit_classifier
 from .conversations import Asked, conversations, counted_units
 from .corruptions import FUNCTIONS, Corruption
 from .deal import Dealt, ForgetRows, Shares, deal
-from .formats import Prompt, PromptFormat
 from .guard import EcoGuard, GuardSettings, Selection
 from .guard_files import GuardRecord, fingerprint_of
 from .held_out import hold_out
@@ -51,13 +53,11 @@ from .objective import (
     row_values,
 )
 from .prompts import training_prompts
-from .rows import QaRow
 from .search import SearchSettings, search
 from .search_ledger import Measurement, Metric
 from .search_result import SearchResult
-from .selection import SCOPES, Finder, NameMatcher, Scope
+from .selection import Finder, NameMatcher
 from .surrogates import Surrogate
-from .systems import Bare
 
 Calibration: TypeAlias = Threshold | TwoSided | Mapping[Any, Threshold]
 Teach: TypeAlias = Callable[[Sequence[str], Sequence[bool]], Scorer]

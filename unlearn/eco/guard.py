@@ -20,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.answers.formats import Encoded, Prompt, PromptFormat
+from audit.answers.systems import Bare, Flagged, Judged, Prepared, Scope
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
 from audit.text.safe import did_you_mean, quoted
 
 from .corruptions import Corruption, corrupt, noise_seed
-from .formats import Encoded, Prompt, PromptFormat
 from .hook import Corrupted, corrupted
 from .judge import Judge
-from .selection import Finder, Scope, of_names
-from .systems import Bare, Flagged, Judged, Prepared
+from .selection import Finder, of_names
 from .turns import Turn, Verdict
 
 Selection = Literal["all", "names", "tagger"]

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from audit.answers.formats import PromptFormat
 from audit.errors import DataError, InputError, ModelError
 from audit.lm.load import LanguageModel
 from audit.matching.encode import Encoder, load_encoder
@@ -26,7 +27,6 @@ from .classifier import save as save_classifier
 from .classifier_files import load_any_classifier
 from .corruptions import Corruption
 from .finetuned import KIND, FineTuned, save_fine_tuned
-from .formats import PromptFormat
 from .guard import EcoGuard, GuardSettings
 from .judge import EmbeddingScorer, Judge, Scorer
 from .selection import NameMatcher

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.errors import InputError
 
 from .deal import Dealt
 from .prompts import typo
-from .rows import ChoiceRow, QaRow
 
 TEMPLATES: Final = (
     "Here is one for you: {0}",

@@ -22,12 +22,12 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.answers.formats import Prompt, messages_of
 from audit.errors import InputError
 from audit.matching.encode import Encoder
 
 from .classifier import PromptClassifier, PromptScores
 from .classifier import score as embedding_scores
-from .formats import Prompt, messages_of
 from .plain_text import digits_read, plain
 from .selection import NameMatcher
 from .turns import Score, Verdict, conversation_score, replayed

@@ -17,18 +17,17 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.answers.choices import measure_choices
+from audit.answers.formats import PromptFormat
+from audit.answers.rouge import rouge_l_recall
+from audit.answers.rows import ChoiceRow, QaRow
+from audit.answers.systems import Bare, Scope, System
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
 from audit.text.safe import did_you_mean, quoted
 
-from .evaluate.choices import measure_choices
-from .evaluate.rouge import rouge_l_recall
-from .formats import PromptFormat
 from .guard import EcoGuard
-from .rows import ChoiceRow, QaRow
-from .selection import Scope
 from .surrogates import Surrogate, chance, where_not_learnt
-from .systems import Bare, System
 
 MetricName = Literal["probability", "rouge", "accuracy"]
 METRICS: Final = ("probability", "rouge", "accuracy")

@@ -12,19 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 from torch import Tensor
 
+from audit.answers.systems import Scope
 from audit.errors import InputError
 
 from .plain_text import plain
-
-Scope = Literal["prompt", "prompt+answer"]
-SCOPES: Final[tuple[Scope, ...]] = ("prompt", "prompt+answer")
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _SPELLED: Final = 6

@@ -36,6 +36,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
+from audit.answers.formats import Prompt
 from audit.errors import InputError, MissingDependencyError, ModelError
 from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.files import check_headers, weight_files
@@ -43,7 +44,6 @@ from audit.lm.load import LanguageModel, load_tokens
 from audit.lm.subject import Subject
 from audit.text.safe import quoted
 
-from .formats import Prompt
 from .guard import EcoGuard
 
 MINIMUM: Final = "0.26.0"

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.answers.formats import PromptFormat
+from audit.answers.qa import USEFUL
+from audit.answers.rows import QaRow
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
 from audit.matching.encode import Encoder, load_encoder
@@ -29,10 +32,7 @@ from tests.benchmarks.eco.show import shown
 from tests.benchmarks.eco.study import fitted, forgotten, recognised, searched
 from tests.benchmarks.unlearning.models import SIZES, say
 from unlearn.eco.deal import deal
-from unlearn.eco.evaluate.qa import USEFUL
 from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, fit_judge
-from unlearn.eco.formats import PromptFormat
-from unlearn.eco.rows import QaRow
 
 
 def study(

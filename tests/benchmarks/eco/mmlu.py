@@ -20,6 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from audit.answers.choices import measure_choices
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import ChoiceRow, read_choices
+from audit.answers.systems import Bare, System
 from audit.errors import InputError
 from audit.lm.load import load
 from audit.matching.encode import Encoder
@@ -32,12 +36,8 @@ from tests.benchmarks.eco.study import fitted, searched
 from tests.benchmarks.unlearning.books import Books
 from tests.benchmarks.unlearning.models import Size, make_model, read_tokenizer, say
 from unlearn.eco.calibration import one_sided
-from unlearn.eco.evaluate.choices import measure_choices
 from unlearn.eco.fit import FitPlan, Texts, embedding_teacher, scores_of
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.prompts import training_prompts
-from unlearn.eco.rows import ChoiceRow, read_choices
-from unlearn.eco.systems import Bare, System
 
 FORM = PromptFormat("text")
 PASSES = 20

@@ -12,6 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from audit.answers.formats import PromptFormat
+from audit.answers.qa import USEFUL, Part, Qa, changed_rows, measure_qa, measure_rouge
+from audit.answers.quality import forget_quality
+from audit.answers.rows import QaRow
+from audit.answers.systems import Bare, Scope, System
+from audit.answers.utility import model_utility, utility_difference
 from audit.forgetting.measured import difference
 from audit.lm.load import LanguageModel
 from audit.matching.encode import Encoder
@@ -21,17 +27,10 @@ from unlearn.eco.baselines import FilterRefuse, PromptPrefix
 from unlearn.eco.calibration import Threshold
 from unlearn.eco.deal import Dealt
 from unlearn.eco.evaluate.attacks import attacks
-from unlearn.eco.evaluate.qa import USEFUL, Part, Qa, changed_rows, measure_qa, measure_rouge
-from unlearn.eco.evaluate.quality import forget_quality
 from unlearn.eco.evaluate.recall import false_positives, recall
-from unlearn.eco.evaluate.utility import model_utility, utility_difference
 from unlearn.eco.fit import FitPlan, Fitted, Texts, calibration_record, embedding_teacher, fit
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard
 from unlearn.eco.judge import Judge
-from unlearn.eco.rows import QaRow
-from unlearn.eco.selection import Scope
-from unlearn.eco.systems import Bare, System
 
 SCOPES: tuple[Scope, ...] = ("prompt", "prompt+answer")
 Say = Callable[[str], None]

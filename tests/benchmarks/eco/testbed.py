@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from audit.answers.formats import PromptFormat
+from audit.answers.qa import Part
+from audit.answers.rows import QaRow
 from audit.testbed.planted import Testbed
 from unlearn.eco.evaluate.attacks import BENIGN_QUESTIONS
-from unlearn.eco.evaluate.qa import Part
 from unlearn.eco.fit import Texts
-from unlearn.eco.formats import PromptFormat
-from unlearn.eco.rows import QaRow
 
 FORM = PromptFormat()
 

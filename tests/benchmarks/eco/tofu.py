@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from audit.answers.formats import PromptFormat
+from audit.answers.qa import Part
+from audit.answers.rows import QaRow, read_qa
 from audit.errors import InputError
 from audit.testbed.tiny_lm import make_batches
 from tests.benchmarks.unlearning.books import Books
 from tests.benchmarks.unlearning.models import Size, make_model, read_tokenizer
-from unlearn.eco.evaluate.qa import Part
 from unlearn.eco.fit import Texts
-from unlearn.eco.formats import PromptFormat
-from unlearn.eco.rows import QaRow, read_qa
 
 ROWS = 20  # of an author
 FORGET = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}

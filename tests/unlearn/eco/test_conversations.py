@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.errors import InputError
 from audit.progress import silent
 from unlearn.eco.calibration import one_sided
@@ -16,7 +17,6 @@ from unlearn.eco.classifier import PromptScores
 from unlearn.eco.conversations import conversations
 from unlearn.eco.fit import scores_of
 from unlearn.eco.judge import Judge, conversation_scores
-from unlearn.eco.rows import ChoiceRow, QaRow
 
 KEY = bytes(range(16))
 TURNS = 5

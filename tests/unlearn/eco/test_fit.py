@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import QaRow
+from audit.answers.systems import Bare
 from audit.errors import InputError
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
@@ -18,12 +21,9 @@ from unlearn.eco.calibration import one_sided, one_sided_by_group, two_sided
 from unlearn.eco.classifier import PromptScores
 from unlearn.eco.corruptions import Corruption
 from unlearn.eco.fit import FitPlan, NotEnoughError, Texts, fit, prompt_mark, threshold_of
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.objective import row_values
-from unlearn.eco.rows import QaRow
 from unlearn.eco.search import SearchSettings
 from unlearn.eco.search_ledger import Measurement
-from unlearn.eco.systems import Bare
 
 QUICK = SearchSettings(scan_points=4, local_points=1, n_fresh=3, sensitivity_points=0)
 

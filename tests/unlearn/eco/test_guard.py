@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from audit.answers.formats import PromptFormat
+from audit.answers.systems import Bare
 from audit.errors import DataError, IncompleteRunError, InputError, ModelError
 from audit.lm.load import LanguageModel, load
 from tests.unlearn.eco.serve.small_guard import PROMPTS, Dogs, guard_of, load_small
 from unlearn.eco import guard_files
 from unlearn.eco.corruptions import Corruption
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard, GuardSettings
 from unlearn.eco.guard_files import GuardRecord, fingerprint_of, load_guard, read_guard
 from unlearn.eco.judge import KEY_VARIABLE, Judge, noise_key
 from unlearn.eco.selection import NameMatcher
-from unlearn.eco.systems import Bare
 
 KEY = b"sixteen bytes ok"
 FLAGGED = [False, True, False, True, False]

@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from audit.answers.qa import Qa, changed_rows
+from audit.answers.quality import forget_quality
+from audit.answers.systems import Bare, System
 from audit.forgetting.measured import difference
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
@@ -19,11 +22,8 @@ from tests.benchmarks.eco import testbed as people
 from tests.benchmarks.eco.study import key_of, measured
 from unlearn.eco.calibration import Threshold
 from unlearn.eco.evaluate.attacks import attacks
-from unlearn.eco.evaluate.qa import Qa, changed_rows
-from unlearn.eco.evaluate.quality import forget_quality
 from unlearn.eco.evaluate.recall import false_positives, recall
 from unlearn.eco.fit import FitPlan, Fitted, embedding_teacher, fit
-from unlearn.eco.systems import Bare, System
 
 pytestmark = pytest.mark.slow
 N_NEW = 48

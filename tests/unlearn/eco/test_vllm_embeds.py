@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from audit.answers.formats import PromptFormat
 from audit.errors import InputError, MissingDependencyError, ModelError
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
@@ -20,7 +21,6 @@ from tests.checkpoints import GATED, build_checkpoint
 from unlearn.eco import vllm_embeds as module
 from unlearn.eco.classifier import PromptScores
 from unlearn.eco.corruptions import Corruption
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard, GuardSettings
 from unlearn.eco.judge import Judge
 from unlearn.eco.vllm_embeds import (

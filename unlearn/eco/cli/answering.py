@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.answers.rows import read_qa
 from audit.errors import DataError, InputError
 from audit.lm.subject import Subject
 from audit.progress import progress_bars
@@ -16,7 +17,6 @@ from audit.text.safe import for_terminal, quoted
 
 from ...json_lines import append_lines, read_lines
 from ..guard import EcoGuard
-from ..rows import read_qa
 from .loading import load_all
 
 _BATCH = 32

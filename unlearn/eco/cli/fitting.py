@@ -12,6 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import QaRow
 from audit.lm.load import LanguageModel, load
 from audit.matching.encode import load_encoder
 from audit.progress import Progress
@@ -26,12 +28,10 @@ from ..evaluate.attacks import attacks
 from ..finetuned import FineTuned, FineTuning, Labelled, fine_tune
 from ..fit import FitPlan, Fitted, Teach, Texts, embedding_teacher, fit
 from ..fit_made import FitMade, Reworded
-from ..formats import PromptFormat
 from ..guard import EcoGuard
 from ..guard_files import load_scorer, save_guard, save_scorer
 from ..held_out import hold_out
 from ..judge import Scorer
-from ..rows import QaRow
 from ..search_ledger import Measurement
 from ..tagger import Tagger
 from .inputs import GUARD

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import ChoiceRow, QaRow, read_choices, read_groups, read_qa
 from audit.errors import DataError, InputError
 from audit.lm.checkpoint import find_folder
 from audit.lm.load import Tokens
@@ -21,9 +23,7 @@ from ..calibration import one_sided, one_sided_by_group, two_sided
 from ..conversations import conversations, units
 from ..deal import Dealt
 from ..fit import FitPlan, NotEnoughError, Texts, reworded
-from ..formats import PromptFormat
 from ..guard_files import RECORD
-from ..rows import ChoiceRow, QaRow, read_choices, read_groups, read_qa
 
 GUARD = "guard"
 ROW_FILES = ("forget", "retain", "never")

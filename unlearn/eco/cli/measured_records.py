@@ -4,49 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from audit.answers.choices import Accuracy
+from audit.answers.qa import Qa
 from audit.forgetting.measured import Measured
 
-from ..evaluate.choices import Accuracy
 from ..evaluate.copyright import Continued
-from ..evaluate.qa import Qa
-
-
-def _measured_record(one: Measured) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "ids": list(one.ids),
-        "passages": list(one.passages),
-        "values": one.values.tolist(),
-        "left_out": dict(one.left_out),
-    }
-
-
-def _measured(told: dict[str, Any]) -> Measured:
-    values = np.array(told["values"], dtype=np.float64)
-    return Measured(told["name"], tuple(told["ids"]), tuple(told["passages"]), values, told["left_out"])
 
 
 def qa_record(one: Qa) -> dict[str, Any]:
     return {
         "part": one.part,
         "scope": one.scope,
-        "measures": [_measured_record(measured) for measured in one.measures],
+        "measures": [measured.to_record() for measured in one.measures],
         "refused": list(one.refused),
     }
 
 
 def qa_of(told: dict[str, Any]) -> Qa:
-    probability, rouge, log_ratio, truth = map(_measured, told["measures"])
+    probability, rouge, log_ratio, truth = map(Measured.of_record, told["measures"])
     return Qa(told["part"], told["scope"], probability, rouge, log_ratio, truth, tuple(told["refused"]))
 
 
 def choice_record(one: Accuracy) -> dict[str, Any]:
     return {
         "part": one.part,
-        "measured": _measured_record(one.measured),
+        "measured": one.measured.to_record(),
         "chance": one.chance,
         "n_unanswered": one.n_unanswered,
         "n_tied": one.n_tied,
@@ -54,16 +38,16 @@ def choice_record(one: Accuracy) -> dict[str, Any]:
 
 
 def choice_of(told: dict[str, Any]) -> Accuracy:
-    return Accuracy(**{**told, "measured": _measured(told["measured"])})
+    return Accuracy(**{**told, "measured": Measured.of_record(told["measured"])})
 
 
 def continued_record(one: Continued) -> dict[str, Any]:
     measures = (*one.similar, one.loss, one.unique)
-    return {"written": list(one.written), "measures": [_measured_record(measured) for measured in measures]}
+    return {"written": list(one.written), "measures": [measured.to_record() for measured in measures]}
 
 
 def continued_of(told: dict[str, Any]) -> Continued:
-    *similar, loss, unique = map(_measured, told["measures"])
+    *similar, loss, unique = map(Measured.of_record, told["measures"])
     return Continued(tuple(told["written"]), tuple(similar), loss, unique)
 
 

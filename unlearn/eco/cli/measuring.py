@@ -10,6 +10,11 @@ from typing import Any, Final, get_args
 
 import numpy as np
 
+from audit.answers.choices import Accuracy
+from audit.answers.qa import Part, Qa, measure_qa
+from audit.answers.quality import forget_quality
+from audit.answers.rows import ChoiceRow, QaRow
+from audit.answers.systems import Bare, System
 from audit.errors import InputError
 from audit.forgetting.measured import Measured
 from audit.lm.load import LanguageModel, load
@@ -26,19 +31,14 @@ from ..baselines import FilterRefuse, PromptPrefix
 from ..calibration import Threshold
 from ..conversations import conversations
 from ..evaluate.attacks import Attack, attacks
-from ..evaluate.choices import Accuracy
 from ..evaluate.copyright import Continued, measure_continuations
 from ..evaluate.latency import measure_latency
-from ..evaluate.qa import Part, Qa, measure_qa
-from ..evaluate.quality import forget_quality
 from ..evaluate.recall import false_positives, recall, share
 from ..evaluate.report import BEFORE, GOLD, SCOPES, Evaluation, evaluate_choices, evaluate_qa
 from ..evaluation_findings import PASSAGE_LINES, Left, asked_unit, evaluation_section, turns_of
 from ..evaluation_tables import Noise
 from ..guard import EcoGuard
 from ..guard_files import GuardRecord, load_guard, read_guard
-from ..rows import ChoiceRow, QaRow
-from ..systems import Bare, System
 from .measured_records import (
     choice_of,
     choice_record,

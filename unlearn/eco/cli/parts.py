@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audit.answers.formats import PromptFormat
+from audit.answers.qa import Part
+from audit.answers.rows import ChoiceRow, QaRow, read_qa
 from audit.errors import DataError, InputError
 from audit.lm.load import Tokens
 from audit.runs.plan import resolve_path
 from audit.text.files import sha256_file
 from audit.text.safe import counted, quoted
 
-from ..evaluate.qa import Part
 from ..fit import prompt_mark
-from ..formats import PromptFormat
 from ..guard_files import GuardRecord
-from ..rows import ChoiceRow, QaRow, read_qa
 from .inputs import check_prompts
 
 

@@ -20,10 +20,9 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from audit.answers.formats import Message, Prompt
+from audit.answers.rows import QaRow
 from audit.errors import InputError
-
-from ..formats import Message, Prompt
-from ..rows import QaRow
 
 Kind: TypeAlias = Literal[
     "untouched", "paraphrase", "typo", "jailbreak", "composite", "long beginning", "turns", "alias", "translation"

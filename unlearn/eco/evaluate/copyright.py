@@ -20,6 +20,8 @@ from typing import Final
 
 import numpy as np
 
+from audit.answers.rows import QaRow
+from audit.answers.systems import System
 from audit.errors import InputError
 from audit.forgetting.measured import Measured, joined, paired_bootstrap
 from audit.lm.load import LanguageModel
@@ -29,8 +31,6 @@ from audit.matching.encode import Encoder
 from audit.stats.checks import Floats, Seed
 from audit.stats.estimate import Estimate
 
-from ..rows import QaRow
-from ..systems import System
 from .similarity import NAMES, similarities
 
 MAX_NEW_TOKENS: Final = 256  # the authors'

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import torch
 
+from audit.answers.systems import Bare, Prepared
 from audit.errors import InputError
 from audit.stats.bootstrap import bootstrap
 from audit.stats.checks import Floats, Seed, count, generator
@@ -29,7 +30,6 @@ from audit.stats.estimate import Estimate
 
 from ..guard import EcoGuard
 from ..judge import Judge
-from ..systems import Bare, Prepared
 
 Traffic: TypeAlias = Literal["clean", "flagged"]
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95}

@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import betabinom
 
+from audit.answers.formats import Prompt
+from audit.answers.rows import QaRow
 from audit.errors import InputError
 from audit.forgetting.measured import few_passages
 from audit.stats.bootstrap import bootstrap
@@ -34,8 +36,6 @@ from audit.stats.proportion import clopper_pearson
 from audit.text.safe import counted
 
 from ..calibration import Threshold
-from ..formats import Prompt
-from ..rows import QaRow
 from .attacks import Attack, Kind
 
 

@@ -11,28 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from audit.answers.choices import Accuracy, measure_choices
+from audit.answers.qa import MAX_NEW_TOKENS, USEFUL, Part, Qa, changed_rows, measure_qa, measure_rouge
+from audit.answers.quality import forget_quality
+from audit.answers.rows import ChoiceRow, QaRow
+from audit.answers.systems import Scope, System
+from audit.answers.utility import model_utility, utility_difference
 from audit.errors import InputError
 from audit.forgetting.measured import Measured, difference
 from audit.stats.estimate import Estimate, PValue
 
-from ..rows import ChoiceRow, QaRow
-from ..selection import Scope
-from ..systems import System
-from .choices import Accuracy, measure_choices
 from .copyright import Continued, similarity_gap
 from .latency import Delay
-from .qa import (
-    MAX_NEW_TOKENS,
-    USEFUL,
-    Part,
-    Qa,
-    changed_rows,
-    measure_qa,
-    measure_rouge,
-)
-from .quality import forget_quality
 from .recall import FalsePositives, Recall
-from .utility import model_utility, utility_difference
 
 BEFORE: Final = "before"
 GOLD: Final = "gold"

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audit.answers.systems import Bare, Prepared
 from audit.errors import ModelError
 from audit.lm.sharing import has_plain_rows, rope_switch
 
-from ..systems import Bare, Prepared
 from . import caches
 from .jobs import Job
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from audit.answers.formats import Prompt
 from audit.text.safe import did_you_mean, quoted
 
-from ..formats import Prompt
 from .drawing import Draw
 
 Kind: TypeAlias = Literal["chat", "completions"]

@@ -22,10 +22,10 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from audit.answers.systems import Bare, Judged, Prepared
 from audit.errors import InputError
 from audit.lm.sharing import out_of_memory, release_memory, rope_switch
 
-from ..systems import Bare, Judged, Prepared
 from . import caches
 from .batch import Batch
 from .counters import Counters

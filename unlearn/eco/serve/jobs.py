@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
-from ..formats import Prompt
+from audit.answers.formats import Prompt
+
 from .answer_text import AnswerText
 from .drawing import Draw
 

@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
         f"the server needs {error.name}, which is not installed: pip install 'palimpsest-audit[serve]'."
     ) from error
 
-from ..systems import Bare
+from audit.answers.systems import Bare
 
 API_KEY_VARIABLE: Final = "PALIMPSEST_ECO_API_KEY"
 METRICS_KEY_VARIABLE: Final = "PALIMPSEST_ECO_METRICS_KEY"

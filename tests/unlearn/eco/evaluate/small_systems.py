@@ -9,16 +9,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.answers.formats import Prompt, PromptFormat, messages_of
+from audit.answers.rows import QaRow
+from audit.answers.systems import Bare, Scope
 from audit.lm.load import LanguageModel
 from tests.forgetting.small_models import small_model
 from unlearn.eco.classifier import PromptScores
 from unlearn.eco.corruptions import Corruption
-from unlearn.eco.formats import Prompt, PromptFormat, messages_of
 from unlearn.eco.guard import EcoGuard, GuardSettings
 from unlearn.eco.judge import Judge
-from unlearn.eco.rows import QaRow
-from unlearn.eco.selection import Scope
-from unlearn.eco.systems import Bare
 
 FORM = PromptFormat("text", "Q: ", "\nA: ")
 NAME = "Zorbla"

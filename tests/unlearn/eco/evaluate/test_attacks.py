@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from audit.answers.rows import QaRow
 from audit.errors import InputError
 from audit.matching.encode import load_encoder
 from unlearn.eco import prompts as training
 from unlearn.eco.evaluate import attacks as held_out
 from unlearn.eco.evaluate.attacks import Attack, attacks
-from unlearn.eco.rows import QaRow
 
 ROW = QaRow(
     "1", "a", "Where was the author Zorbla Quentis born?", "In Ost.",

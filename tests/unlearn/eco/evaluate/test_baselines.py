@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audit.answers.formats import PromptFormat
+from audit.answers.systems import Bare, System
 from audit.errors import InputError
 from tests.forgetting.small_models import small_model
 from tests.unlearn.eco.evaluate.small_systems import FORM, Told, judge
 from unlearn.eco.baselines import REFUSAL, FilterRefuse, PromptPrefix
-from unlearn.eco.formats import PromptFormat
-from unlearn.eco.systems import Bare, System
 
 PROMPTS = ["the cat sat", "who is Zorbla", "the dog ran over"]
 ANSWERS = [" on the mat", " the cat", " the hill"]

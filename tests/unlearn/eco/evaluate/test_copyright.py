@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from audit.answers.rows import QaRow
 from audit.errors import InputError
 from audit.forgetting.measured import Measured
 from audit.matching.encode import Encoder, load_encoder
@@ -17,7 +18,6 @@ from tests.forgetting.small_models import plain_log_probs, small_model
 from tests.unlearn.eco.evaluate.small_systems import Told
 from unlearn.eco.evaluate.copyright import Continued, measure_continuations, similarity_gap
 from unlearn.eco.evaluate.similarity import NAMES, meteor, similarities
-from unlearn.eco.rows import QaRow
 
 IDS = ("1", "2", "3")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from audit.answers.systems import Bare
 from audit.errors import InputError
 from tests.unlearn.eco.evaluate.small_systems import bare_and_guard
 from unlearn.eco.evaluate.latency import Delay, measure_latency, without_memory
 from unlearn.eco.guard import EcoGuard
-from unlearn.eco.systems import Bare
 
 PROMPTS = ["the cat sat", "who is Zorbla", "the dog ran over"]
 

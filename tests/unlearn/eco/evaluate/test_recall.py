@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from audit.answers.formats import Prompt
+from audit.answers.rows import QaRow
 from audit.errors import InputError
 from tests.unlearn.eco.evaluate.small_systems import KnowsTheName, Told, qa_rows
 from unlearn.eco.baselines import FilterRefuse
@@ -17,9 +19,7 @@ from unlearn.eco.calibration import one_sided
 from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.recall import false_positives, recall, share, surplus
 from unlearn.eco.evaluate.report import Evaluation
-from unlearn.eco.formats import Prompt
 from unlearn.eco.judge import Judge
-from unlearn.eco.rows import QaRow
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit.answers.qa import Part
+from audit.answers.rows import ChoiceRow, QaRow
+from audit.answers.systems import System
 from audit.forgetting.measured import Measured
 from tests.unlearn.eco.evaluate.small_systems import bare_and_guard, judge, qa_rows
 from unlearn.eco.baselines import FilterRefuse, PromptPrefix
-from unlearn.eco.evaluate.qa import Part
 from unlearn.eco.evaluate.report import Evaluation, apart_from, evaluate_choices, evaluate_qa
-from unlearn.eco.rows import ChoiceRow, QaRow
-from unlearn.eco.systems import System
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
+from audit.answers.formats import Prompt, PromptFormat
 from audit.lm.hooks import hooked
 from audit.lm.load import LanguageModel, load
 from tests.checkpoints import build_checkpoint
 from unlearn.eco.classifier import PromptScores
 from unlearn.eco.corruptions import Corruption
-from unlearn.eco.formats import Prompt, PromptFormat
 from unlearn.eco.guard import EcoGuard, GuardSettings
 from unlearn.eco.judge import Judge
 from unlearn.eco.serve.drawing import Draw

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from audit.answers.formats import PromptFormat
 from audit.lm.hooks import hooked
 from tests.unlearn.eco.serve.small_guard import (
     PROMPTS,
@@ -23,7 +24,6 @@ from tests.unlearn.eco.serve.small_guard import (
     value,
 )
 from unlearn.eco.classifier import PromptScores
-from unlearn.eco.formats import PromptFormat
 from unlearn.eco.guard import EcoGuard
 from unlearn.eco.judge import Judge
 from unlearn.eco.serve.engine import BusyError, Engine, StoppedError

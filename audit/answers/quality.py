@@ -23,14 +23,13 @@ from typing import Final
 
 import numpy as np
 
-from audit.errors import InputError
-from audit.forgetting.gap import forget_quality as by_passage
-from audit.forgetting.measured import joined
-from audit.stats.checks import Floats
-from audit.stats.estimate import Estimate, PValue
-from audit.stats.ks import ks_two_sample
-from audit.text.safe import counted
-
+from ..errors import InputError
+from ..forgetting.gap import forget_quality as by_passage
+from ..forgetting.measured import joined
+from ..stats.checks import Floats
+from ..stats.estimate import Estimate, PValue
+from ..stats.ks import ks_two_sample
+from ..text.safe import counted
 from .qa import Qa
 
 _FAR: Final = math.sqrt(-math.log(0.025) / 2)  # asymptotic 5% point of D / sqrt(1/n + 1/n)

@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.errors import InputError
-from audit.lm.load import LanguageModel, Tokens
-from audit.lm.tokens import encode
-from audit.text.safe import quoted
+from ..errors import InputError
+from ..lm.load import LanguageModel, Tokens
+from ..lm.tokens import encode
+from ..text.safe import quoted
 
 Message: TypeAlias = Mapping[str, str]
 Prompt: TypeAlias = str | Sequence[Message]

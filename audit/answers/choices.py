@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.errors import InputError
-from audit.forgetting.measured import Measured
-from audit.stats.checks import Floats, Seed
-from audit.stats.estimate import Estimate
-from audit.text.safe import counted
-
-from ..rows import ChoiceRow
-from ..systems import System
+from ..errors import InputError
+from ..forgetting.measured import Measured
+from ..stats.checks import Floats, Seed
+from ..stats.estimate import Estimate
+from ..text.safe import counted
+from .rows import ChoiceRow
+from .systems import System
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from audit.answers.qa import Part, Qa, changed_rows, measure_qa, measure_rouge
+from audit.answers.quality import forget_quality
+from audit.answers.rouge import rouge_l_recall
+from audit.answers.rows import QaRow
+from audit.answers.utility import model_utility, utility_difference
 from audit.errors import InputError
 from audit.forgetting.measured import Measured, difference
 from tests.unlearn.eco.evaluate.small_systems import Told, qa_rows
-from unlearn.eco.evaluate.qa import Part, Qa, changed_rows, measure_qa, measure_rouge
-from unlearn.eco.evaluate.quality import forget_quality
-from unlearn.eco.evaluate.rouge import rouge_l_recall
-from unlearn.eco.evaluate.utility import model_utility, utility_difference
-from unlearn.eco.rows import QaRow
 
 USEFUL: tuple[Part, ...] = ("retain", "real authors", "world facts")
 ROW = QaRow("1", "a", "Who sat?", "the cat", paraphrased_answer="a cat", wrong=("the dog", "the hill"))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken
 
+from audit.answers.formats import NOBODY, Prompt, PromptFormat, messages_of, stop_ids
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
 from tests.unlearn.eco.serve.small_guard import load_small
-from unlearn.eco.formats import NOBODY, Prompt, PromptFormat, messages_of, stop_ids
 
 CHAT = PromptFormat()
 ALTERNATING = (

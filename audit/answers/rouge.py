@@ -13,7 +13,7 @@ from typing import Final
 from nltk.stem.porter import PorterStemmer
 from rapidfuzz.distance import LCSseq
 
-from audit.forgetting.terms import words
+from ..forgetting.terms import words
 
 _STEMMER: Final = PorterStemmer()
 _SHORT: Final = 3  # letters; words up to here are not stemmed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from audit.answers.choices import chosen, measure_choices
+from audit.answers.rows import ChoiceRow
 from audit.errors import InputError
 from tests.unlearn.eco.evaluate.small_systems import Told
-from unlearn.eco.evaluate.choices import chosen, measure_choices
-from unlearn.eco.rows import ChoiceRow
 
 
 def rows(n: int, *, k: int = 4, first: int = 0) -> list[ChoiceRow]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from audit.errors import DataError, InputError
-from audit.text.csv_rows import csv_rows
-from audit.text.rows import BadLine, Row, json_rows, jsonl_rows
-from audit.text.safe import counted, nearest_first, quoted
-from audit.text.sources import require_exists
-from audit.text.tables import read_parquet
+from ..errors import DataError, InputError
+from ..text.csv_rows import csv_rows
+from ..text.rows import BadLine, Row, json_rows, jsonl_rows
+from ..text.safe import counted, nearest_first, quoted
+from ..text.sources import require_exists
+from ..text.tables import read_parquet
 
 PROMPTS: Final = ("question", "prompt", "instruction", "text")
 ANSWERS: Final = ("answer", "response", "output", "continuation")

@@ -25,13 +25,11 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from scipy.special import logsumexp
 
-from audit.errors import InputError
-from audit.forgetting.measured import Measured
-
-from ..rows import QaRow
-from ..selection import Scope
-from ..systems import System
+from ..errors import InputError
+from ..forgetting.measured import Measured
 from .rouge import rouge_l_recall
+from .rows import QaRow
+from .systems import Scope, System
 
 Part: TypeAlias = Literal["forget", "retain", "real authors", "world facts"]
 USEFUL: Final[tuple[Part, ...]] = ("retain", "real authors", "world facts")

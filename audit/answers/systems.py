@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit.errors import InputError, ModelError
-from audit.lm.generate import Sampling, generate
-from audit.lm.load import LanguageModel
-from audit.lm.sharing import out_of_memory, release_memory, rope_switch
-from audit.lm.tokens import check_ids, encode
-from audit.text.safe import quoted
-
+from ..errors import InputError, ModelError
+from ..lm.generate import Sampling, generate
+from ..lm.load import LanguageModel
+from ..lm.sharing import out_of_memory, release_memory, rope_switch
+from ..lm.tokens import check_ids, encode
+from ..text.safe import quoted
 from .formats import Encoded, Prompt, PromptFormat, stop_ids
-from .selection import Scope
 
+Scope = Literal["prompt", "prompt+answer"]  # how far a corruption of the input reaches where answers are scored
+SCOPES: Final[tuple[Scope, ...]] = ("prompt", "prompt+answer")
 _TOKENS = {"cpu": 2_048}  # padded tokens of a batch
 _DEVICE_TOKENS = 32_768
 _ANSWERS = {"cpu": 64}  # prompts answered at a time

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audit.errors import InputError
-from audit.stats.bootstrap import bootstrap
-from audit.stats.checks import Floats, Seed
-from audit.stats.estimate import Estimate
-
+from ..errors import InputError
+from ..stats.bootstrap import bootstrap
+from ..stats.checks import Floats, Seed
+from ..stats.estimate import Estimate
 from .qa import USEFUL, Qa
 
 

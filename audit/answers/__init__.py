@@ -1,0 +1,1 @@
+"""What a system answers: its questions, its format of prompts, and TOFU's and multiple choice's measures of it."""
