@@ -41,6 +41,8 @@ def _toml(key: str, value: object) -> str:
     """A value as TOML spells it: JSON's texts, numbers, lists and truth values, but for U+007F, nan, inf and tables."""
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(key, one) for one in value) + "]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_toml(key, name)} = {_toml(key, one)}" for name, one in value.items()) + " }"
     if isinstance(value, str):

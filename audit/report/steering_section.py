@@ -20,12 +20,14 @@ from .chart_rows import inline, is_number, labels
 from .figures import Figure, Panel
 from .palette import QUIET, SERIES, SHAPES, ramp, styled
 from .steering_charts import NUMBERS, UPRIGHT, by_gamma
+from .steering_evaluation_section import evaluation_figures
 from .steering_sweep_section import sweep_figures
 
 FIT = "steer"
 SITES, NEURONS, LOSSES = "steer-sites", "steer-neurons", "steer-losses"
 SWEEP = "steer-sweep"
 SWEEP_POINTS, SWEEP_TEXTS = "sweep-points", "sweep-continuations"
+EVALUATION, EVALUATION_POINTS = "steer-evaluation", "evaluation-points"
 _WIDE = 700
 _CELLS = 2_400  # of one map of changes, so that a page does not grow with the model
 _MOST_BINS, _LEAST_BINS = 48, 12
@@ -34,7 +36,7 @@ _MOST_STEPS = 250  # of the curve of losses
 
 
 def steering_figures(run: Run, findings: Findings) -> dict[str, list[Figure]]:
-    """Audit -> its figures, of a run that fitted maps or swept them.
+    """Audit -> its figures, of a run that fitted maps, swept or evaluated them.
 
     Raises:
         DataError: Items are damaged or lack a column.
@@ -50,6 +52,8 @@ def steering_figures(run: Run, findings: Findings) -> dict[str, list[Figure]]:
             drawn[FIT] = fit_figures(tables, items(SITES), items(NEURONS), items(LOSSES))
         elif section.audit == SWEEP and (points := items(SWEEP_POINTS)) is not None:
             drawn[SWEEP] = sweep_figures(tables, points)
+        elif section.audit == EVALUATION:
+            drawn[EVALUATION] = evaluation_figures(tables, items(EVALUATION_POINTS))
     return drawn
 
 

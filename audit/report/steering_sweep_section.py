@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,15 @@ def sweep_figures(tables: dict[str, Table], points: pd.DataFrame) -> list[Figure
         found.append(_matched(tables["matched"]))
     support = _support(tables["arms"], rows)
     return found if support is None else [*found, support]
+
+
+def concept_figures(points: pd.DataFrame) -> list[Figure]:
+    """Of rates of concepts, whose judges are lists of words; ``points`` as in `sweep_figures`."""
+    rows = [{key: _plain(value) for key, value in row.items()} for row in points.to_dict("records")]
+    line = "A line follows the maps from strength 0, where the model is as it is, to the greatest; bars are intervals."
+    drawn = [replace(one, caption=line) if one.panels else one for one in _frontiers(rows)]
+    rate, cost = _by_strength(rows)
+    return [*drawn, replace(rate, caption="Bars are intervals."), replace(cost, caption="Paired text by text.")]
 
 
 def _frontiers(rows: list[dict[str, Any]]) -> Iterator[Figure]:

@@ -11,6 +11,7 @@ Nothing in the folder is a pickle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,8 @@ class Steering:
         pooling: How tokens became one vector.
         settings: `FitSettings` as a record; empty for a method without a fit.
         data: SHA-256 of the sentences (`data_hash`).
-        evidence: How the maps were found and judged, for whoever reads the file; nothing is computed of it.
+        evidence: How the maps were found and judged, for whoever reads the file; but for `strength` and `n_source`
+            nothing is computed of it.
     """
 
     method: str
@@ -68,6 +70,19 @@ class Steering:
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def strength(self) -> float:
+        """At which the method's source applies the maps; 1 where the evidence does not say."""
+        told = self.evidence.get("strength")
+        return float(told) if isinstance(told, int | float) and math.isfinite(told) else 1.0
+
+    @property
+    def n_source(self) -> int | None:
+        """Source sentences that were fitted on; None where the evidence does not say."""
+        told = self.evidence.get("sentences")
+        told = told.get("source") if isinstance(told, Mapping) else None
+        return told if isinstance(told, int) and not isinstance(told, bool) else None
 
     @classmethod
     def of(

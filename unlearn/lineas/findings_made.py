@@ -8,6 +8,7 @@ from typing import Any
 
 from audit.runs.schema import EstimateRecord
 
+from .evaluate.tables import rises
 from .files import Steering
 from .findings_distances import ALL, HeldOutDistance, PlainDistance
 from .maps import AffineMap
@@ -120,6 +121,11 @@ class Made:
             told.append("on held-out sentences, that the maps remove any of the distance is not shown.")
         if not self.n_changed:
             told.append("no neuron is changed: the maps do nothing. Give a smaller gamma, or more steps.")
+        told += [
+            f"from gamma {a:g} to {b:g} the share of neurons that are changed grows; the path is not settled. Give "
+            "more steps."
+            for a, b in rises({one["gamma"]: one["support"] for one in self.record["path"]})
+        ]
         reflecting = [one.site for one in self.site_facts() if one.least_scale < 0]
         if reflecting:
             told.append(

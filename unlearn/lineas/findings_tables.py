@@ -114,6 +114,7 @@ def path_table(made: Made) -> Table:
         columns=(
             Column(key="gamma", label="Gamma"),
             Column(key="support", label="Share of neurons changed"),
+            Column(key="untouched_sites", label="Sites without a change"),
             Column(key="held_out", label="Loss of held-out sentences"),
             Column(key="step", label="Steps taken"),
             Column(key="chosen", label="Chosen"),

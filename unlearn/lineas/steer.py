@@ -6,17 +6,20 @@ at a time, so that a cache of keys and values stays right as long as the strengt
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from audit.errors import InputError, ModelError
+from audit.lm.generate import generate
 from audit.lm.hooks import hooked, patched, pre_hooked
+from audit.lm.logprobs import iter_token_log_probs
 
 from .caches import Caches
 from .maps import AffineMap, Maps, check_strength
@@ -47,14 +50,14 @@ def steered(model: nn.Module, maps: Maps, strength: Strength = 1.0) -> Iterator[
         maps: Site -> map.
         strength: 0 leaves the model alone (no map's hook; caches are looked at), 1 is as fitted; more than 1 is not in
             the paper. With one for each text, the batch must have as many rows in their order, or a multiple of it
-            (beams, several samples); Palimpsest's own generation and scoring sort texts, so give one strength there.
+            (beams, several samples). Palimpsest's own generation and scoring sort texts by length, and are refused.
 
     Yields:
         Counts of calls, so that a caller can tell that every step was steered.
 
     Raises:
-        InputError: A site is not in the model, a width differs, a strength is not finite, a batch has other rows, or a
-            cache was filled at another strength or with other maps.
+        InputError: A site is not in the model, a width differs, a strength is not finite, a batch has other rows or
+            comes from a function that sorts texts, or a cache was filled at another strength or with other maps.
         ModelError: The model ran, and some site's module was not called: a fused kernel goes past it.
     """
     strengths = _strengths(strength)
@@ -151,6 +154,21 @@ def _strengths(strength: Strength) -> tuple[float, ...]:
     return found
 
 
+_SORTING = frozenset({generate.__code__, iter_token_log_probs.__code__})
+
+
+def _refuse_sorted() -> None:
+    """Refuse a forward pass that is called from a function which sorts its texts: each would get another's strength."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _SORTING:
+            raise InputError(
+                f"audit.lm's {frame.f_code.co_name} sorts texts by length, so that each would get another's strength. "
+                "Give one strength, and the texts of one strength at a time; or call the model itself."
+            )
+        frame = frame.f_back
+
+
 def _patch(
     site: str, one: AffineMap, strength: Strength, strengths: tuple[float, ...], at: torch.device
 ) -> Callable[[Tensor], Tensor]:
@@ -167,6 +185,8 @@ def _patch(
             ready[z.device] = used.to(z.device)
         if single:
             return ready[z.device](z)
+        if not torch.compiler.is_compiling():
+            _refuse_sorted()
         copies, rest = divmod(len(z), len(strengths))
         if rest or not copies:
             raise InputError(

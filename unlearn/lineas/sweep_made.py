@@ -9,6 +9,7 @@ from typing import Any, Literal
 from .evaluate.matched import Matched
 from .evaluate.points import Point
 from .evaluate.sweep import Goal, Selected, SweepRow
+from .evaluate.tables import SizeRow, size_rows
 
 Outcome = Literal["better", "worse", "no difference shown", "no interval", "not comparable"]
 
@@ -24,6 +25,7 @@ class ArmFacts:
         support: Share of neurons that are changed; None of an instruction.
         gamma: Weight of the sparse group lasso; None where there was none to set.
         same_sentences: Whether it was fitted on the sentences that were given; None where none were, or nothing fitted.
+        n_sentences: Source sentences that it was fitted on; None where that is not known.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ArmFacts:
     support: float | None
     gamma: float | None
     same_sentences: bool | None
+    n_sentences: int | None = None
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,6 +112,27 @@ class Swept:
             for place, one in enumerate(self.points)
             if one.arm == self.ours.arm and one.strength == self.ours.strength
         )
+
+    def sizes(self) -> dict[str, list[SizeRow]]:
+        """Judge -> rows of fits of our method and gamma by their number of sentences, at our strength; {} where there
+        are fewer than two numbers."""
+        own = self.arms[0]
+        like = {
+            one.name: one.n_sentences
+            for one in self.arms
+            if (one.method, one.gamma) == (own.method, own.gamma) and one.n_sentences is not None
+        }
+        places: dict[int, list[int]] = {}
+        for place, point in enumerate(self.points):
+            n = like.get(point.arm)
+            if n is not None and point.strength == self.ours.strength:
+                places.setdefault(n, []).append(place)
+        if len(places) < 2:
+            return {}
+        return {
+            judge: size_rows({n: [rows[place] for place in listed] for n, listed in places.items()})
+            for judge, rows in self.rows.items()
+        }
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -27,12 +27,13 @@ def arm_table(made: Swept) -> Table:
             Column(key="sites", label="Sites"),
             Column(key="support", label="Share of neurons changed"),
             Column(key="gamma", label="Gamma", help="weight of the sparse group lasso"),
+            Column(key="sentences", label="Source sentences"),
             Column(key="same", label="Fitted on the given sentences", help="source and target of this sweep"),
         ),
         rows=tuple(
             {
                 "name": one.name, "method": one.method, "sites": one.n_sites, "support": one.support,
-                "gamma": one.gamma,
+                "gamma": one.gamma, "sentences": one.n_sentences,
                 "same": _same(one),
             }
             for one in made.arms
@@ -134,6 +135,34 @@ def perplexity_table(made: Swept) -> Table:
     )
 
 
+def size_table(made: Swept) -> Table:
+    """Our method from several numbers of sentences, where steerings of several were given."""
+    sizes = made.sizes()
+    first = next(iter(sizes.values()))
+    rows: list[Row] = []
+    for place, size in enumerate(first):
+        row: Row = {"n": size.n, "fits": size.n_fits}
+        row |= {f"rate {judge}": EstimateRecord.of(listed[place].rate) for judge, listed in sizes.items()}
+        row |= {f"change {name}": EstimateRecord.of(one) for name, one in size.perplexity_change.items()}
+        rows.append(row)
+    return Table(
+        name="sizes",
+        title=f"{made.arms[0].method} at strength {made.ours.strength:g} by the number of sentences",
+        note="Means over the steerings that were given with that many source sentences; intervals are Student's "
+        "between these fits, and one fit has none.",
+        columns=(
+            Column(key="n", label="Source sentences"),
+            Column(key="fits", label="Fits"),
+            *(Column(key=f"rate {judge}", label=f"Rate, {judge}") for judge in sizes),
+            *(
+                Column(key=f"change {name}", label=f"Change of perplexity in percent, {name} texts")
+                for name in made.texts
+            ),
+        ),
+        rows=tuple(rows),
+    )
+
+
 def matched_table(made: Swept) -> Table:
     good = "above" if made.goal == "raise" else "below"
     return Table(
@@ -196,6 +225,8 @@ def sweep_tables(made: Swept) -> tuple[Table, ...]:
     if made.choice:
         found.append(choice_table(made))
     found += [rate_table(made), perplexity_table(made)]
+    if made.sizes():
+        found.append(size_table(made))
     if made.compared:
         found.append(matched_table(made))
     return tuple(found)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from audit.errors import DataError, InputError, ModelError
+from audit.lm.generate import Sampling, generate
 from audit.lm.load import LanguageModel, load
+from audit.lm.logprobs import token_log_probs
 from tests.checkpoints import ARCHITECTURES, build_checkpoint
 from unlearn.lineas.maps import AffineMap
 from unlearn.lineas.network import Sentences, pooled_activations
@@ -141,6 +143,21 @@ def test_another_strength_needs_another_cache(lm_of: Load) -> None:
             lm.model(input_ids=IDS[:, :1], past_key_values=own)
         with steered(lm.model, maps, 1.0):
             lm.model(input_ids=IDS[:, :1], past_key_values=own)
+
+
+def test_what_sorts_texts_is_refused_a_strength_for_each(lm_of: Load) -> None:
+    """Else each text would silently get another's."""
+    lm = lm_of("llama")
+    maps = random_maps(lm)
+    rows = [row.tolist()[: 4 + n] for n, row in enumerate(IDS)]
+    with steered(lm.model, maps, [1.0, 0.0, 0.5]):
+        with pytest.raises(InputError, match="generate sorts texts by length"):
+            generate(lm, rows[::-1], sampling=Sampling(2), seed=0)
+        with pytest.raises(InputError, match="iter_token_log_probs sorts texts by length"):
+            token_log_probs(lm, rows[::-1])
+        logits(lm, IDS)
+    with steered(lm.model, maps, 0.5):
+        assert len(generate(lm, rows, sampling=Sampling(2), seed=0)) == 3
 
 
 def n_hooks(lm: LanguageModel) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import apply, export, fit, fold, inspect, run, sweep
+from . import apply, evaluate, export, fit, fold, inspect, run, sweep
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -18,6 +18,7 @@ app.command("apply")(apply.apply)
 app.command("fold")(fold.fold)
 app.command("export")(export.export)
 app.command("sweep")(sweep.sweep)
+app.command("evaluate")(evaluate.evaluate)
 app.command("run")(run.run)
 
 

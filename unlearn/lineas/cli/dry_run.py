@@ -9,8 +9,8 @@ from audit.lm.subject import Subject
 from audit.text.safe import counted, for_terminal
 
 from ..sites import Site
+from .fit_table import LINEAS
 from .methods import find_places, method_of
-from .plan import LINEAS
 
 
 def list_sites(

@@ -15,7 +15,7 @@ from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
 from audit.progress import progress_bars
-from audit.report.steering_section import SWEEP, steering_figures
+from audit.report.steering_section import EVALUATION, SWEEP, steering_figures
 from audit.report.write import write_report
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import Findings
@@ -31,6 +31,7 @@ from ..findings_distances import held_out_distances, plain_distances
 from ..findings_made import Made
 from ..network import pooled_activations
 from ..run import check_texts
+from .evaluate_execute import run_evaluate, tell_evaluation
 from .fitting import Asked, asked_for, check, fit_into, steered_at
 from .inputs import STEERING, read_sentences
 from .items import loss_items, neuron_items, site_items
@@ -64,8 +65,8 @@ def execute(plan: SteerPlan, text: str, path: Path, *, out: Path | None, quiet: 
 
 def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Run:
     subject = table.subject(path)
-    source, source_hash = read_sentences(table.sentences("source", path), field=table.field)
-    target, target_hash = read_sentences(table.sentences("target", path), field=table.field)
+    source, source_hash = read_sentences(table.texts("source", path), field=table.field)
+    target, target_hash = read_sentences(table.texts("target", path), field=table.field)
     check_texts(source, target)
     asked = asked_for(table, source, target)
     values = {key: value for key, value in table.model_dump(mode="json").items() if value is not None}
@@ -152,13 +153,19 @@ def _fingerprint(subject: Subject) -> dict[str, Any]:
 
 
 #: Table of a plan -> what makes its run.
-RUNS: dict[str, Callable[[Any, str, Path, Path | None, bool], Run]] = {AUDIT: _fit, "sweep": run_sweep}
+RUNS: dict[str, Callable[[Any, str, Path, Path | None, bool], Run]] = {
+    AUDIT: _fit,
+    "sweep": run_sweep,
+    "evaluate": run_evaluate,
+}
 
 
 def tell(run: Run, *, as_json: bool) -> None:
     """Print what was made and measured."""
     if run.record.kind == SWEEP:
         return tell_sweep(run, as_json=as_json)
+    if run.record.kind == EVALUATION:
+        return tell_evaluation(run, as_json=as_json)
     record = read_json(run.folder / RECORD, missing=f"{run.folder} holds no {RECORD}; it was removed.")
     if as_json:
         print(json.dumps(record))  # ASCII: nothing in it steers a terminal

@@ -23,44 +23,23 @@ def fit(
     target: Annotated[str | None, typer.Option(help="Sentences that show what is wanted; not paired.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; the maps lie in OUT/steering.")] = None,
     field: Annotated[str | None, typer.Option(help="Field that holds the sentence. [default: text]")] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="lineas; or mean-act, mean-act-sequential, gaussian, linear-act, linear-act-at-once, unclipped, "
-            "unclipped-at-once, caa, caa-middle, iti-c, iti-m, repe, aura. [default: lineas]"
-        ),
-    ] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            help="Where maps stand: norms, o_proj, mlp_out, layers, or a regular expression over whole module names. "
-            "[default: norms; of other methods their own]"
-        ),
-    ] = None,
-    loss_sites: Annotated[str | None, typer.Option(help="Where distances are taken. [default: --sites]")] = None,
+    method: flags.Method = None,
+    sites: flags.Sites = None,
+    loss_sites: flags.LossSites = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the sites, write nothing.")] = False,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adam. [default: sgd]")] = None,
-    lr: Annotated[float | None, typer.Option(help="First learning rate. [default: 0.1 for sgd, 1e-3 for adam]")] = None,
-    steps: Annotated[int | None, typer.Option(help="[default: 1000]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Source sentences of a step. [default: 32]")] = None,
-    gamma: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Weight of the sparse group lasso, for maps that change few neurons; several are a path that is "
-            "chosen from by held-out sentences. [default: 0]"
-        ),
-    ] = None,
-    floor: Annotated[float | None, typer.Option(help="Least scale; 0 allows no map that reflects.")] = None,
+    optimizer: flags.Optimizer = None,
+    lr: flags.Lr = None,
+    steps: flags.Steps = None,
+    batch: flags.Batch = None,
+    gamma: flags.Gamma = None,
+    floor: flags.Floor = None,
     microbatch: Annotated[
         int | None, typer.Option(help="Sentences in memory at a time; the loss stays that of the whole batch.")
     ] = None,
     checkpointing: Annotated[
         bool | None, typer.Option("--checkpointing", help="Less memory, more time: compute activations twice.")
     ] = None,
-    held_out: Annotated[
-        float | None,
-        typer.Option(help="Share of both sides' sentences, drawn by --seed, that nothing is fitted on. [default: 0]"),
-    ] = None,
+    held_out: flags.HeldOut = None,
     patience: Annotated[
         int | None, typer.Option(help="Looks at held-out sentences without improvement before the fit stops.")
     ] = None,

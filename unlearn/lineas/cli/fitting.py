@@ -142,6 +142,7 @@ def fit_into(folder: Path, work: Path, lm: LanguageModel, asked: Asked, progress
             {
                 "gamma": one.gamma,
                 "support": one.learnt.support,
+                "untouched_sites": sum(not bool(each.support().any()) for each in one.learnt.maps.values()),
                 "held_out": one.held_out,
                 "step": one.learnt.fitted.step,
             }

@@ -63,3 +63,29 @@ def _path(flag: str, name: str) -> str:
         hint = did_you_mean(Path(name).name, (one.name for one in near.iterdir())) if near.is_dir() else ""
         raise InputError(f"{flag}: there is no file or folder {quoted(name, limit=200)}.{hint}")
     return os.path.abspath(expanded(name))
+
+
+def folder_of(flag: str, path: Path) -> str:
+    """A folder of a flag, written out.
+
+    Raises:
+        InputError: There is none.
+    """
+    where = Path(expanded(str(path)))
+    if not where.exists():
+        raise InputError(f"{flag}: there is no folder {path}.")
+    return os.path.abspath(where)
+
+
+def numbers_of(flag: str, given: str | None) -> list[float] | None:
+    """ "0.5, 1" -> [0.5, 1.0].
+
+    Raises:
+        InputError: There is something else in it.
+    """
+    if given is None:
+        return None
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError:
+        raise InputError(f"{flag} is {given!r}; expected numbers with commas, such as 0.25,0.5,1.") from None

@@ -12,7 +12,7 @@ from ..baselines.at_sites import sites_of
 from ..baselines.methods import METHODS, Baseline
 from ..pooling import Pooling
 from ..sites import Site, find_sites, pattern_of
-from .plan import LINEAS
+from .fit_table import LINEAS
 
 
 @dataclass(frozen=True, slots=True)

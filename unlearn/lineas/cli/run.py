@@ -11,7 +11,7 @@ from audit.cli import options
 
 
 def run(
-    plan: Annotated[Path, typer.Argument(help="TOML file with the table [steer] or [sweep].")],
+    plan: Annotated[Path, typer.Argument(help="TOML file with the table [steer], [sweep] or [evaluate].")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default palimpsest-runs/<plan>-<hash of the plan>.")
     ] = None,

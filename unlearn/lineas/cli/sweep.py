@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from audit.cli import options
-from audit.errors import InputError
-from audit.text.files import expanded
 
 from . import flags
-from .from_flags import run_table
+from .from_flags import folder_of, numbers_of, run_table
 from .sweep_plan import TEXT_FILES
 
 Texts = Annotated[str, typer.Option(help="txt (one a line); jsonl, json, csv, parquet.")]
@@ -103,7 +100,7 @@ def sweep(
     """
     table = {
         "model": model,
-        "steering": [_folder("--steering", one) for one in steering],
+        "steering": [folder_of("--steering", one) for one in steering],
         "prompts": prompts,
         "wanted": wanted,
         "unwanted": unwanted,
@@ -116,15 +113,15 @@ def sweep(
         "source": source,
         "target": target,
         "goal": goal,
-        "strengths": _numbers("--strengths", strengths),
-        "baseline_strengths": _numbers("--baseline-strengths", baseline_strengths),
+        "strengths": numbers_of("--strengths", strengths),
+        "baseline_strengths": numbers_of("--baseline-strengths", baseline_strengths),
         "strength": strength,
         "choose": choose,
         "validation": validation,
         "most_percent": most_percent,
         "rule": rule,
-        "encoder": None if encoder is None else _folder("--encoder", encoder),
-        "judge_folder": None if judge_folder is None else _folder("--judge-folder", judge_folder),
+        "encoder": None if encoder is None else folder_of("--encoder", encoder),
+        "judge_folder": None if judge_folder is None else folder_of("--judge-folder", judge_folder),
         "judge_label": judge_label,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -139,20 +136,3 @@ def sweep(
         "trust_remote_code": trust_remote_code,
     }
     run_table("sweep", table, verb="sweep", out=out, quiet=quiet, as_json=as_json, files=TEXT_FILES)
-
-
-def _folder(flag: str, path: Path) -> str:
-    where = Path(expanded(str(path)))
-    if not where.exists():
-        raise InputError(f"{flag}: there is no folder {path}.")
-    return os.path.abspath(where)
-
-
-def _numbers(flag: str, given: str | None) -> list[float] | None:
-    """ "0.5, 1" -> [0.5, 1.0]."""
-    if given is None:
-        return None
-    try:
-        return [float(part) for part in given.split(",")]
-    except ValueError:
-        raise InputError(f"{flag} is {given!r}; expected numbers with commas, such as 0.25,0.5,1.") from None

@@ -37,7 +37,16 @@ from .sweep_inputs import (
     steering_hashes,
 )
 from .sweep_items import point_items, text_items
-from .sweep_measuring import Points, choose, fit_baselines, judge_all, make_judges
+from .sweep_measuring import (
+    NEUTRAL,
+    Points,
+    choose,
+    fit_baselines,
+    judge_all,
+    make_judges,
+    sampling_of,
+    seeds_of,
+)
 
 SWEEP_RECORD = "sweep.json"
 BASELINES = "baselines"
@@ -86,7 +95,13 @@ def run_sweep(table: Any, text: str, path: Path, out: Path | None, quiet: bool) 
                         own, words = given[0].arm, instruction_arm(table)
                         arms = [*(one.arm for one in given), *fitted, *words]
                         strengths = {arm.name: table.others for arm in arms} | {own.name: table.ours}
-                        points = Points(folder / MEASURED / "points.jsonl", table, found)
+                        points = Points(
+                            folder / MEASURED / "points.jsonl",
+                            {NEUTRAL: found.by_key["neutral"], "target": found.by_key["target_text"]},
+                            sampling_of(table),
+                            seeds_of(table),
+                            max_tokens=table.max_tokens,
+                        )
                         validation = []
                         if table.choose:
                             validation = points.measured(lm(), [own], found.validation, strengths, progress)

@@ -173,7 +173,7 @@ def given_facts(one: Given, found: SweepTexts) -> ArmFacts:
     gamma = one.record.settings.get("gamma")
     return ArmFacts(
         one.arm.name, one.record.method, len(one.arm.maps), support_share(one.arm.maps),
-        None if gamma is None else float(gamma), same,
+        None if gamma is None else float(gamma), same, one.record.n_source,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ _POINTS = {
 }  # fmt: skip
 
 
-def point_items(made: Swept) -> pa.Table:
+def point_items(made: Swept, *, comparing: bool = True) -> pa.Table:
     """Rate, perplexity per token and its change in percent of each arm at each strength, by judge and set of texts."""
     rows: list[dict[str, Any]] = []
     for judge, listed in made.rows.items():
@@ -34,7 +34,7 @@ def point_items(made: Swept) -> pa.Table:
                     **_ended("change", row.perplexity_change[name]["per token"]),
                     "n_empty": row.rate.n_empty,
                     "ours": row.arm == made.ours.arm,
-                    "is_compared": place == made.our_place,
+                    "is_compared": comparing and place == made.our_place,
                     "instructed": point.instructed,
                     "on_frontier": row.on_frontier[name],
                     "outside_paper": row.outside_paper,

@@ -94,19 +94,29 @@ def seeds_of(table: Any) -> tuple[int, ...]:
 
 
 class Points:
-    """Points that are kept in a file as they are measured, so that a killed sweep goes on.
+    """Points that are kept in a file as they are measured, so that a killed run goes on.
 
     A point is known by all that decides it: maps, words, prompts, texts, sampling and the model's weights.
 
     Args:
         file: Of rows, one JSON object a line; made where absent.
-        table: The plan's.
-        found: The texts.
+        texts: Name -> texts whose perplexity is taken.
+        sampling: How tokens are drawn.
+        seeds: Of the samples.
+        max_tokens: Tokens of a text that are scored.
     """
 
-    def __init__(self, file: Path, table: Any, found: SweepTexts) -> None:
-        self._file, self._table = file, table
-        self._texts = {NEUTRAL: found.by_key["neutral"], "target": found.by_key["target_text"]}
+    def __init__(
+        self,
+        file: Path,
+        texts: Mapping[str, Sequence[str]],
+        sampling: Sampling,
+        seeds: tuple[int, ...],
+        *,
+        max_tokens: int | None = None,
+    ) -> None:
+        self._file, self._texts, self._sampling = file, texts, sampling
+        self._seeds, self._max_tokens = seeds, max_tokens
 
     def measured(
         self,
@@ -128,20 +138,19 @@ class Points:
         if not rows:
             self._file.touch(mode=0o600)  # it quotes prompts and what was written
         return measure_points(
-            lm, arms, prompts, self._texts, strengths=strengths, sampling=sampling_of(self._table),
-            seeds=seeds_of(self._table), max_tokens=self._table.max_tokens, known=known, on_point=keep,
-            progress=progress,
+            lm, arms, prompts, self._texts, strengths=strengths, sampling=self._sampling, seeds=self._seeds,
+            max_tokens=self._max_tokens, known=known, on_point=keep, progress=progress,
         )  # fmt: skip
 
     def _key(self, lm: LanguageModel, arm: Arm, prompts: Sequence[str]) -> str:
-        table = self._table
+        one = self._sampling
         return content_key(
             maps=maps_key(arm),
             words=arm.instruction,
             prompts=list(prompts),
             texts={name: list(listed) for name, listed in self._texts.items()},
-            sampling=[table.max_new_tokens, table.temperature, table.top_p, *seeds_of(table)],
-            max_tokens=table.max_tokens,
+            sampling=[one.max_new_tokens, one.temperature, one.top_p, *self._seeds],
+            max_tokens=self._max_tokens,
             model=lm.fingerprint.to_record(),
         )
 

@@ -2,34 +2,37 @@
 
 Source: LinEAS (arXiv:2503.10679): 50 target sentences of a concept, 200 continuations of "Once upon a time", decoding
 of its code, which is 50 new tokens, top_p 0.6 and no repetition penalty. Departure: the paper's judge is a language
-model; here it is a trained judge or a list of words (`judges`, `judge_words`), so that rates are not the paper's.
+model; here it is a list of words for each concept (`judge_words`), so that rates are not the paper's.
 
-One opening gives one rate: what was drawn are the continuations, and so they are the units.
+One opening gives one rate: what was drawn are the continuations, and so they are the units. Several concepts are
+counted one by one, and together: either of them, and all of them.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
 
-from audit.lm.generate import Sampling
-from audit.lm.load import LanguageModel
+from audit.errors import InputError
+from audit.text.safe import quoted
 
-from ..arms import Arm
-from .rate import Continuations, continue_prompts
-
-OPENING: Final = "Once upon a time"
-DECODING: Final = Sampling(max_new_tokens=50, temperature=1.0, top_p=0.6)
+from .judge_words import Joined, WordList
+from .judges import Judge
 
 
-def continue_opening(
-    lm: LanguageModel,
-    arm: Arm,
-    strength: float,
-    *,
-    opening: str = OPENING,
-    n: int = 200,
-    sampling: Sampling = DECODING,
-    seed: int = 0,
-) -> Continuations:
-    """``n`` continuations of one opening, which `rate.attribute_rate` judges; arguments as `rate.continue_prompts`."""
-    return continue_prompts(lm, arm, strength, [opening] * n, sampling=sampling, seeds=(seed,))
+def concept_judges(concepts: Sequence[Sequence[str]]) -> list[Judge]:
+    """A judge for each concept, called by its first word; of two or more also of any and of all of them.
+
+    Args:
+        concepts: Of each its words.
+
+    Raises:
+        InputError: Two concepts have the same first word, or as `WordList`.
+    """
+    judges: list[Judge] = [WordList(listed[0] if listed else "", listed) for listed in concepts]
+    names = [judge.name for judge in judges]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two concepts begin with the same word, {quoted(name)}; begin each with its own.")
+    if len(judges) > 1:
+        judges += [Joined("either", tuple(judges)), Joined("both", tuple(judges))]
+    return judges

@@ -46,7 +46,7 @@ class WordList:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Several concepts at once, for composed maps: "either" of them, or "both"."""
+    """Several concepts at once, for composed maps: "either" of them, or "both" (all of them)."""
 
     how: Literal["either", "both"]
     judges: tuple[Judge, ...]

@@ -13,7 +13,7 @@ alike but for case and punctuation fall into one half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from audit.text.rows import BadLine
 from audit.text.safe import quoted
 from audit.text.sources import require_exists
 
-from ..arms import UNSTEERED, Arm
+from ..arms import Arm
 from .judge_texts import normalised
 from .utility import option_log_probs
 
@@ -73,6 +73,14 @@ class Truth:
 
     mc1: Measured
     mc2: Measured
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain JSON, from which `of_record` makes it again, to the bit."""
+        return {"mc1": self.mc1.to_record(), "mc2": self.mc2.to_record()}
+
+    @classmethod
+    def of_record(cls, told: Mapping[str, Any]) -> Truth:
+        return cls(Measured.of_record(told["mc1"]), Measured.of_record(told["mc2"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,49 @@ def halves(questions: Sequence[Question], *, seed: int) -> tuple[list[Question],
     return first, second
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What is fitted on in one half, and the questions of the other.
+
+    Attributes:
+        source: Questions with a false answer.
+        target: Questions with a true one.
+        asked: Those that nothing is fitted on.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    asked: tuple[Question, ...]
+
+
+def folds(questions: Sequence[Question], *, n: int | None, seed: int) -> tuple[Fold, Fold]:
+    """Both ways round.
+
+    Args:
+        questions: All.
+        n: Sentences of each side; None takes all.
+        seed: Of halves and sentences.
+
+    Raises:
+        InputError: As `halves` and `steering_texts`.
+    """
+    first, second = halves(questions, seed=seed)
+    found = []
+    for number, (learnt, asked) in enumerate(((first, second), (second, first))):
+        source, target = steering_texts(learnt, n, seed=seed + number)
+        found.append(Fold(tuple(source), tuple(target), tuple(asked)))
+    return found[0], found[1]
+
+
+def chance(questions: Sequence[Question]) -> tuple[float, float]:
+    """MC1 and MC2 of a model that gives each answer of a question the same probability, ties broken by the draw.
+
+    MC1: mean of 1 / (1 + false answers). MC2: mean of true answers / all answers.
+    """
+    mc1 = float(np.mean([1 / (1 + len(one.false)) for one in questions]))
+    return mc1, float(np.mean([len(one.true) / (len(one.true) + len(one.false)) for one in questions]))
+
+
 def steering_texts(questions: Sequence[Question], n: int | None, *, seed: int) -> tuple[list[str], list[str]]:
     """Source and target sentences: a question with a false answer, and with a true one.
 
@@ -193,7 +244,7 @@ def truth(
     Raises:
         As `utility.option_log_probs`.
     """
-    asked = [f"{primer}Q: {one.question}\nA:" for one in questions]
+    asked = [prompt_of(one, primer) for one in questions]
     options = [[f" {answer}" for answer in (*one.true, *one.false)] for one in questions]
     scores = option_log_probs(lm, arm, strength, asked, options)
     ids = tuple(one.id for one in questions)
@@ -205,6 +256,11 @@ def truth(
     return Truth(
         Measured("TruthfulQA MC1", ids, ids, np.array(mc1)), Measured("TruthfulQA MC2", ids, ids, np.array(mc2))
     )
+
+
+def prompt_of(question: Question, primer: str) -> str:
+    """What the model reads before an answer."""
+    return f"{primer}Q: {question.question}\nA:"
 
 
 def mc_scores(true: Any, false: Any, best: int) -> tuple[float, float]:
@@ -222,38 +278,15 @@ def mc_scores(true: Any, false: Any, best: int) -> tuple[float, float]:
     return mc1, mc2
 
 
-def two_folds(
-    lm: LanguageModel,
-    questions: Sequence[Question],
-    fit: Callable[[list[str], list[str]], Arm],
-    strength: float = 1.0,
-    *,
-    n: int | None = 32,
-    primer: str = PRIMER,
-    seed: int = 0,
-    rng: int = 0,
-    level: float = 0.95,
-) -> TruthChange:
-    """Fit on one half, measure on the other, both ways round, and put the halves together.
+def truth_change(before: Sequence[Truth], after: Sequence[Truth], *, rng: int = 0, level: float = 0.95) -> TruthChange:
+    """What the maps of the halves do, put together: each question is measured with maps of the half it is not in.
 
     Args:
-        lm: The model.
-        questions: All.
-        fit: From source and target sentences to the arm.
-        strength: Of its maps.
-        n: Sentences of each side that are fitted on.
-        primer: As in `truth`.
-        seed: Of halves and sentences.
+        before: Unsteered, of one half or of both.
+        after: Steered, of the same halves.
         rng: Seed of the bootstraps.
         level: Confidence level, in (0, 1).
     """
-    first, second = halves(questions, seed=seed)
-    before, after = [], []
-    for number, (learnt, asked) in enumerate(((first, second), (second, first))):
-        source, target = steering_texts(learnt, n, seed=seed + number)
-        arm = fit(source, target)
-        before.append(truth(lm, UNSTEERED, 0.0, asked, primer=primer))
-        after.append(truth(lm, arm, strength, asked, primer=primer))
     estimates = []
     for name in ("mc1", "mc2"):
         old, new = (_together([getattr(one, name) for one in parts]) for parts in (before, after))

@@ -1,19 +1,23 @@
-"""Log-probabilities of options after a question while an arm acts, and the accuracy of the likeliest option.
+"""Multiple choice while an arm acts: log-probabilities of options after a question, or of their letters.
 
     total        sum over the option's tokens of log p(token | question, option so far)
     per byte     total / bytes of the option in UTF-8, which does not favour short options
 
-Multiple choice by letters (MMLU) is another measure: it reads one token after the listed options.
+By letters (MMLU) the options are listed in the prompt, and one token after it is read (`audit.answers.choices`);
+zero-shot, where the paper's MMLU is five-shot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
 
+from audit.answers.choices import Accuracy, measure_choices
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import ChoiceRow
+from audit.answers.systems import Bare
 from audit.errors import DataError, InputError
 from audit.forgetting.continuing import check_room, continued
 from audit.forgetting.measured import Measured
@@ -24,21 +28,12 @@ from audit.stats.checks import Floats
 from audit.text.safe import quoted
 
 from ..arms import Arm
+from ..maps import Maps
 from ..steer import steered
 from .rate import prompted
 
 Score = Literal["total", "per byte"]
 _TIE: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A question with options; ``right`` is the right one's place, from 0."""
-
-    id: str
-    question: str
-    options: tuple[str, ...]
-    right: int
 
 
 def option_log_probs(
@@ -78,7 +73,7 @@ def option_log_probs(
 
 
 def choice_accuracy(
-    lm: LanguageModel, arm: Arm, strength: float, choices: Sequence[Choice], *, score: Score = "per byte"
+    lm: LanguageModel, arm: Arm, strength: float, choices: Sequence[ChoiceRow], *, score: Score = "per byte"
 ) -> Measured:
     """1 where the right option has the highest score, 1/k where k share it, else 0; ``mean`` gives the accuracy.
 
@@ -102,12 +97,31 @@ def choice_accuracy(
                 "expected two or more, and a place among them."
             )
     spaced = [[f" {option}" for option in one.options] for one in choices]
-    totals = option_log_probs(lm, arm, strength, [one.question for one in choices], spaced)
+    totals = option_log_probs(lm, arm, strength, [one.prompt for one in choices], spaced)
     values = []
     for one, total in zip(choices, totals, strict=True):
         sizes = np.array([len(option.encode()) for option in one.options])
         worth = total / sizes if score == "per byte" else total
         highest = worth >= worth.max() - _TIE
         values.append(float(highest[one.right]) / float(highest.sum()))
-    ids = tuple(one.id for one in choices)
-    return Measured(f"right choices, {score}", ids, ids, np.array(values))
+    ids, clusters = tuple(one.id for one in choices), tuple(one.cluster for one in choices)
+    return Measured(f"right choices, {score}", ids, clusters, np.array(values))
+
+
+def letter_accuracy(
+    lm: LanguageModel, maps: Maps, strength: float, choices: Sequence[ChoiceRow], form: PromptFormat
+) -> Accuracy:
+    """Share of questions whose right letter is the likeliest, of those that are listed.
+
+    Args:
+        lm: The model.
+        maps: That steer it.
+        strength: Of the maps.
+        choices: One or more.
+        form: How a question becomes the model's input.
+
+    Raises:
+        InputError: A question does not fit the context, or letters begin with one token.
+    """
+    with steered(lm.model, maps, strength):
+        return measure_choices(Bare(lm, form), choices, "by letters")

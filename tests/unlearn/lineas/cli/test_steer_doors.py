@@ -263,6 +263,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_made(
         ("--field", "txt"): "Did you mean 'text'?",
         ("--lr", "nan"): "lr is nan",
         ("--gamma", -1): "gamma is -1",
+        ("--gamma", "nan"): "is nan; expected a finite number",
         ("--floor", 2): "a number up to 1",
         ("--batch", 0): "batch is 0",
         ("--pooling", "median"): "pooling",

@@ -12,8 +12,10 @@ import pytest
 from audit.runs.store import Run
 from tests.cli.conftest import Call
 from tests.unlearn.lineas.cli.conftest import SECRET, fit_command
+from tests.unlearn.lineas.evaluate.small_parts import build_classifier
 from unlearn.json_lines import append_lines
 from unlearn.lineas.cli import sweep_measuring
+from unlearn.lineas.evaluate.judge_folder import load_folder_judge
 
 Refused = Callable[..., str]
 HOSTILE = "<script>alert(1)</script>"
@@ -157,6 +159,7 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_written(
 
     assert "baselines are fitted on sentences; give source and target" in told("--baseline", "mean-act")
     assert "expected numbers with commas" in told("--strengths", "0.5;1")
+    assert "strengths[2] is nan; expected a finite number" in told("--strengths", "0.5,nan")
     assert "all strengths are 0" in told("--strengths", "0", "--choose")
     assert "strength is given and to be chosen" in told("--choose", "--strength", 0.5)
     (texts / "seen.txt").write_text("THE dog ran over the hill 3!\n" + "\n".join(PROMPTS), encoding="utf-8")
@@ -168,3 +171,55 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_written(
     assert "no steering method" in told("--baseline", "mean-akt", *both)
     command = [one if one != texts / "model" else texts / "other" for one in sweep_command(texts, tmp_path / "run")]
     assert "were fitted for" in refused(*command)
+
+
+def test_a_rate_is_lowered_and_a_folders_classifier_judges_it(
+    texts: Path, call: Call, refused: Refused, tmp_path: Path
+) -> None:
+    """With --goal lower judges count what is unwanted, and a rate that falls is the better one."""
+    build_classifier(tmp_path / "classifier", ["the cat sat on the mat", "a dog ran over the hill and so", "1 2 3"])
+    more = ["--goal", "lower", "--baseline", "mean-act", "--source", texts / "source.txt", "--target",
+            texts / "target.jsonl", "--judge-folder", tmp_path / "classifier"]  # fmt: skip
+    done = call(*sweep_command(texts, tmp_path / "toxic", *more, "--judge-label", "toxic"))
+    assert done.code == 0, done.err
+    assert "unwanted rate by words" in done.out
+    assert "no class 'rude'" in refused(*sweep_command(texts, tmp_path / "rude", *more, "--judge-label", "rude"))
+    run = Run.open(tmp_path / "toxic")
+    record, toxic = json.loads((run.folder / "sweep.json").read_text()), "classifier (toxic)"
+    assert [one["name"] for one in record["judges"]] == ["words", "sentences", toxic]
+    written = run.read_items("sweep-continuations").to_pandas()
+    plain = written[(written["arm"] == "unsteered") & (written["continuation"].str.strip() != "")]
+    judge = load_folder_judge(tmp_path / "classifier", label="toxic", device="cpu")
+    by_hand = judge.flags(plain["continuation"].tolist())
+    assert record["rows"][toxic][0]["rate"]["rate"]["value"] == pytest.approx(by_hand.mean())
+    assert [toxic in flags for flags in plain["flagged_by"]] == by_hand.tolist()
+    for row in tables_of(run)["matched"].rows:
+        gap = row["difference"]
+        if gap.value is not None and gap.low is not None:
+            worth = "better" if gap.high < 0 else "worse" if gap.low > 0 else "no difference shown"
+            assert row["outcome"] == worth
+    assert "How often continuations show what is unwanted" in [table.title for table in tables_of(run).values()]
+
+
+def test_steerings_of_several_numbers_of_sentences_are_put_side_by_side(
+    texts: Path, call: Call, tmp_path: Path
+) -> None:
+    lines = (texts / "source.txt").read_text(encoding="utf-8").splitlines()
+    for name, n in (("few", 6), ("also-few", 6), ("all", 24)):
+        start = 6 if name == "also-few" else 0
+        (tmp_path / "some.txt").write_text("\n".join(lines[start : start + n]) + "\n", encoding="utf-8")
+        command = fit_command(texts, tmp_path / name, "--steps", 3, "--batch", 6)
+        command[command.index("--source") + 1] = tmp_path / "some.txt"
+        assert call(*command).code == 0
+    command = sweep_command(
+        texts, tmp_path / "run", "--steering", tmp_path / "few", "--steering", tmp_path / "also-few"
+    )
+    command[command.index("--steering") + 1] = tmp_path / "all"
+    assert call(*command).code == 0
+    tables = tables_of(Run.open(tmp_path / "run"))
+    assert [(row["n"], row["fits"]) for row in tables["sizes"].rows] == [(6, 2), (24, 1)]
+    rates = {row["arm"]: row["rate words"].value for row in tables["rates"].rows if row["strength"] == 1}
+    few, every = (row["rate words"] for row in tables["sizes"].rows)
+    assert few.value == pytest.approx((rates["LinEAS (few)"] + rates["LinEAS (also-few)"]) / 2)
+    assert (every.value, every.low) == (rates["LinEAS (all)"], None)
+    assert [row["sentences"] for row in tables["arms"].rows] == [24, 6, 6]

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoConfig, RobertaForSequenceClassification
 
 from audit.lm.load import LanguageModel
 from tests.forgetting.small_models import small_model
+from tests.unlearn.eco.small_encoders import SHAPE, byte_tokenizer
 from unlearn.lineas.arms import Arm
 from unlearn.lineas.evaluate.perplexity import TextLosses
 from unlearn.lineas.evaluate.points import Point
@@ -73,3 +75,20 @@ def point(
     values = [mean_loss] * 3 if isinstance(mean_loss, float) else mean_loss
     written = Continuations(arm, strength, prompts, (0,), (texts,))
     return Point(arm, strength, scaled, written, {"neutral": losses(arm, strength, values)})
+
+
+def build_classifier(folder: Path, texts: Sequence[str]) -> Path:
+    """A random RoBERTa that calls texts "neutral" or "toxic", as one of them is saved."""
+    torch.manual_seed(1)
+    tokenizer = byte_tokenizer(texts, window=64)
+    config = AutoConfig.for_model(
+        "roberta", vocab_size=len(tokenizer), max_position_embeddings=66, pad_token_id=1, num_labels=2,
+        id2label={0: "neutral", 1: "toxic"}, **SHAPE,
+    )  # fmt: skip
+    model = RobertaForSequenceClassification(config)
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.mul_(20)  # so that texts differ in their class
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

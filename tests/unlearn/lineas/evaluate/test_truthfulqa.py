@@ -8,21 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audit.answers.choices import measure_choices
+from audit.answers.formats import PromptFormat
+from audit.answers.rows import ChoiceRow
+from audit.answers.systems import Bare
 from audit.errors import DataError, InputError
 from audit.lm.tokens import encode
 from tests.forgetting.small_models import plain_log_probs
 from tests.unlearn.lineas.evaluate.small_parts import model_and_arm
-from unlearn.lineas.arms import UNSTEERED, Arm
+from unlearn.lineas.arms import UNSTEERED
 from unlearn.lineas.evaluate.truthfulqa import (
     Question,
+    Truth,
+    chance,
+    folds,
     halves,
     mc_scores,
     read_questions,
     steering_texts,
     truth,
-    two_folds,
+    truth_change,
 )
-from unlearn.lineas.evaluate.utility import Choice, choice_accuracy, option_log_probs
+from unlearn.lineas.evaluate.utility import choice_accuracy, letter_accuracy, option_log_probs
 from unlearn.lineas.steer import steered
 
 QUESTIONS = [
@@ -68,19 +75,21 @@ def test_halves_are_disjoint_and_keep_alike_questions_together() -> None:
 
 def test_each_half_is_measured_with_maps_of_the_other(tmp_path: Path) -> None:
     lm, arm = model_and_arm(tmp_path)
-    seen: list[list[str]] = []
-
-    def fit(source: list[str], target: list[str]) -> Arm:
-        seen.append(source + target)
-        return arm
-
-    found = two_folds(lm, QUESTIONS, fit, n=None, primer="")
-    assert len(seen) == 2
-    assert not set(seen[0]) & set(seen[1])
+    both = folds(QUESTIONS, n=None, seed=0)
+    for fold, other in (both, both[::-1]):
+        learnt = {text.partition("?")[0] for text in (*fold.source, *fold.target)}
+        assert learnt == {one.question.rstrip("?") for one in other.asked}
+        assert not learnt & {one.question.rstrip("?") for one in fold.asked}
+    before = [truth(lm, UNSTEERED, 0.0, fold.asked, primer="") for fold in both]
+    after = [truth(lm, arm, 1.0, fold.asked, primer="") for fold in both]
+    found = truth_change(before, after)
     assert found.mc1_after.n == len(QUESTIONS)
-    nothing = two_folds(lm, QUESTIONS, fit, 0.0, n=None, primer="")
+    values = [np.concatenate([one.mc2.values for one in parts]).mean() for parts in (before, after)]
+    assert found.mc2_change.value == pytest.approx(values[1] - values[0])
+    assert found.mc2_change.value != 0
+    nothing = truth_change(before, [Truth.of_record(one.to_record()) for one in before])
     assert (nothing.mc1_change.value, nothing.mc2_change.value) == (0, 0)
-    assert nothing.mc2_before == nothing.mc2_after
+    assert chance(QUESTIONS) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
 
 
 def test_the_file_is_read_as_the_benchmark_reads_it(tmp_path: Path) -> None:
@@ -101,14 +110,33 @@ def test_the_file_is_read_as_the_benchmark_reads_it(tmp_path: Path) -> None:
 
 def test_the_likeliest_option_per_byte_or_in_all(tmp_path: Path) -> None:
     lm, _ = model_and_arm(tmp_path)
-    choices = [Choice("a", "the cat", ("sat", "ran over the hill and the mat"), 0), Choice("b", "the", ("x", "x"), 1)]
+    choices = [
+        ChoiceRow("a", "one", "the cat", ("sat", "ran over the hill and the mat"), 0),
+        ChoiceRow("b", "one", "the", ("x", "x"), 1),
+    ]
     total = choice_accuracy(lm, UNSTEERED, 0.0, choices, score="total")
     assert total.values.tolist() == [1, 0.5]  # a short option has the higher total; two equal ones share
+    assert total.passages == ("one", "one")
     per_byte = choice_accuracy(lm, UNSTEERED, 0.0, choices)
     assert per_byte.values[1] == 0.5
     with pytest.raises(InputError, match="question 'c' has 1 options"):
-        choice_accuracy(lm, UNSTEERED, 0.0, [Choice("c", "the", ("x",), 0)])
+        choice_accuracy(lm, UNSTEERED, 0.0, [ChoiceRow("c", "c", "the", ("x",), 0)])
     with pytest.raises(InputError, match="there are no questions"):
         truth(lm, UNSTEERED, 0.0, [])
     with pytest.raises(DataError, match="option '' of question 1 has no token"):
         option_log_probs(lm, UNSTEERED, 0.0, ["the cat"], [["", " x"]])
+
+
+def test_letters_are_read_while_the_maps_act(tmp_path: Path) -> None:
+    lm, arm = model_and_arm(tmp_path)
+    form = PromptFormat("text")
+    rows = [ChoiceRow(str(n), str(n), f"the {one}", ("sat", "ran", "over"), n % 3) for n, one in enumerate(
+        ("cat", "dog", "hill", "mat", "cat and dog", "dog and hill", "mat sat", "hill ran")
+    )]  # fmt: skip
+    found = letter_accuracy(lm, arm.maps, 1.0, rows, form)
+    with steered(lm.model, arm.maps, 1.0):
+        by_hand = measure_choices(Bare(lm, form), rows, "by letters")
+    assert found.measured.values.tolist() == by_hand.measured.values.tolist()
+    bare = measure_choices(Bare(lm, form), rows, "by letters").measured.values.tolist()
+    assert letter_accuracy(lm, arm.maps, 0.0, rows, form).measured.values.tolist() == bare
+    assert found.measured.values.tolist() != bare
