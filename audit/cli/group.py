@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, tuple[str, str]] = {
     "audit": ("audit.cli.audit", "Run the audits of a plan and write findings and a report."),
-    "demo": ("audit.cli.demo", "Plant traps in small models made here, audit them, and write a report."),
+    "demo": ("unlearn.cli.demo", "Audit a small model made here, remedy it, audit again, and write a report."),
     "membership": ("audit.cli.membership", "Compare texts that may have been trained on with texts that were not."),
     "score": ("audit.cli.score", "Score texts by membership inference: one row of scores for each text."),
     "extract": ("audit.cli.extract", "Alignment-data extraction: what of its post-training data a model gives away."),
@@ -24,8 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "unlearn": ("unlearn.cli", "Make a model answer as one that never read a text."),
     "eco": ("unlearn.eco.cli", "A guard before a model that answers as if it had never learnt something."),
     "steer": ("unlearn.lineas.cli", "Steer a model's activations, learnt from what is unwanted and what is wanted."),
+    "remediate": ("unlearn.cli.remediate", "Audit, apply remedies, audit again, and say whether they worked."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
     "runs": ("audit.cli.runs", "List runs, and show what one found."),
+    "compare": ("audit.cli.compare", "Lay finished runs side by side, with the differences and how sure they are."),
     "doctor": ("audit.cli.doctor", "Check the environment: versions, devices, disk, who owns the import names."),
 }
 

@@ -35,6 +35,9 @@ _KINDS = {
     "eco-evaluation": ("What does the guard before this model hold back?", "eco run"),
     "steer": ("What was learnt to steer this model?", "steer run"),
     "steer-sweep": ("What does steering this model do, and what does it cost?", "steer run"),
+    "compare": ("How do these runs differ?", "compare"),
+    "remediation": ("Did the remedies work?", "remediate"),
+    "steer-evaluation": ("What does steering this model do to its answers, and to what it writes?", "steer run"),
 }
 _AUDIT = ("What does this model still carry of its training data?", "audit")
 

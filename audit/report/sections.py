@@ -111,9 +111,10 @@ def in_plain_words(record: RunRecord, findings: Findings) -> str:
     listed = all_judged(findings)
     audits = ", ".join(dict.fromkeys(section.title for section in findings.sections)) or "no audit"
     day = record.provenance.created[:10]
-    sentences = [
-        f"On {day} (UTC) the software Palimpsest, version {record.provenance.palimpsest}, carried out: {audits}."
-    ]
+    software = f"the software Palimpsest, version {record.provenance.palimpsest}"
+    sentences = [f"On {day} (UTC) {software}, carried out: {audits}."]
+    if record.kind == "compare":
+        sentences = [f"Finished runs, the last of {day} (UTC), were laid side by side by {software}: {audits}."]
     if record.status != "complete":
         sentences.append("The run has not ended: what follows is incomplete and must not be relied on.")
     sentences.append(f"It reached {_count(len(listed), 'finding')}{': ' if listed else '.'}" + _outcomes(listed))

@@ -100,6 +100,8 @@ def test_audit_never_imports_unlearn_or_dashboards() -> None:
         "audit.report.render",
         "audit.cli.main",
         "audit.lm.subject",
+        "audit.cli.compare",
+        "audit.report.compare_section",
     ],
 )
 def test_no_torch_where_none_is_needed(module: str) -> None:
