@@ -203,17 +203,30 @@ def merge(subject: Subject, out: Path) -> Path:
     key = content_key(merged=lm.fingerprint.to_record())
     if finished(out, key, inputs=subject) is not None:
         return out
-    for parent in list(lm.model.modules()):
+    merge_layers(lm.model, adapter=str(subject.adapter))
+    record = {"key": key, "kind": "merged", "fingerprint": lm.fingerprint.to_record()}
+    write_result(out, lambda folder: save_model(lm, folder), record)
+    return out
+
+
+def merge_layers(model: Any, *, adapter: str) -> None:
+    """Add an adapter to the weights of a model in memory, in their precision; its layers are ordinary ones again.
+
+    Args:
+        model: With an adapter's layers inside it; without, nothing happens.
+        adapter: What messages call it.
+
+    Raises:
+        ModelError: The merged weights are not finite.
+    """
+    for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if _is_layer(child):
                 try:
                     child.merge(safe_merge=True)
                 except ValueError as error:
-                    raise ModelError(f"the adapter {subject.adapter} holds weights that are not finite.") from error
+                    raise ModelError(f"the adapter {adapter} holds weights that are not finite.") from error
                 setattr(parent, name, child.get_base_layer())
-    record = {"key": key, "kind": "merged", "fingerprint": lm.fingerprint.to_record()}
-    write_result(out, lambda folder: save_model(lm, folder), record)
-    return out
 
 
 def has_adapter(module: Any) -> bool:

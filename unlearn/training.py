@@ -45,6 +45,10 @@ LOGIT_NUMBERS = 2**28  # of one micro-batch: 1 GiB of logits in float32
 MICRO_TOKENS = 8_192  # padded tokens of one micro-batch at most
 
 
+class DivergedError(ModelError):
+    """A loss or a gradient is not finite: the same training ends so every time, where memory may be free tomorrow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a model is trained: AdamW, a straight line up to the peak rate and a fall to 0.
@@ -455,7 +459,7 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _refuse(self, what: str, number: int) -> None:
-        raise ModelError(
+        raise DivergedError(
             f"{self.stage}: {what} at step {number + 1} of {self.recipe.n_steps}, so the training stopped; the model "
             "that was given is unchanged on disk and nothing was saved as a result. Train with a smaller learning "
             "rate; if it is the first step, the weights themselves or the texts are broken."

@@ -18,9 +18,9 @@ undefined; its max(0, 1 - R), which goes into the utility (`utility`), is then 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from scipy.special import logsumexp
@@ -64,6 +64,21 @@ class Qa:
     def measures(self) -> tuple[Measured, ...]:
         return self.probability, self.rouge, self.log_ratio, self.truth
 
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON values, to the bit."""
+        return {
+            "part": self.part,
+            "scope": self.scope,
+            "measures": [measured.to_record() for measured in self.measures],
+            "refused": list(self.refused),
+        }
+
+    @classmethod
+    def of_record(cls, told: Mapping[str, Any]) -> Qa:
+        """What `to_record` wrote."""
+        probability, rouge, log_ratio, truth = map(Measured.of_record, told["measures"])
+        return cls(told["part"], told["scope"], probability, rouge, log_ratio, truth, tuple(told["refused"]))
+
 
 def measure_rouge(
     system: System, rows: Sequence[QaRow], part: Part, *, max_new_tokens: int = MAX_NEW_TOKENS
@@ -77,6 +92,11 @@ def measure_rouge(
         max_new_tokens: Of an answer.
     """
     said = system.answers([row.prompt for row in rows], max_new_tokens=max_new_tokens) if rows else []
+    return rouge_of(rows, said, part)
+
+
+def rouge_of(rows: Sequence[QaRow], said: Sequence[str], part: Part) -> Measured:
+    """As `measure_rouge`, of answers that were given already, one for each row."""
     values = [rouge_l_recall(row.answer, text) for row, text in zip(rows, said, strict=True)]
     reasons = [None if value is not None else "its answer has no words" for value in values]
     return _measured(f"ROUGE-L recall of greedy answers, {part}", rows, [value or 0.0 for value in values], reasons)

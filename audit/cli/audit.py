@@ -77,21 +77,11 @@ def execute(
         show_text: Show training text in the report, where an audit compares it.
     """
     options.quiet_libraries()  # before torch is imported
-    from ..lm.load import load
     from ..progress import progress_bars
     from ..runs.records import content_key
     from ..runs.schema import Findings
 
-    subject = None if plan.subject is None else plan.subject.subject(path)
-    reference = None if plan.reference is None else plan.reference.subject(path)
-    models = Models(
-        subject,
-        reference,
-        None if subject is None else partial(load, subject),
-        None if reference is None else partial(load, reference),
-    )
-    with _about(source):
-        works = [work for read in _READERS if (work := _reader(read)(plan, path, models)) is not None]
+    works = _works(plan, path, source)
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
@@ -123,6 +113,35 @@ def execute(
     if not (folder / "report.html").exists() or any(work.compare is not None for work in works):
         draw_report(finished, shown)  # anew where the last one may have shown texts, or may not
     return finished
+
+
+def inputs_of(plan: AuditPlan, path: Path, *, source: str) -> dict[str, str]:
+    """SHA-256 of every file that the audits of a plan rest on; what can be refused without weights is refused.
+
+    Args:
+        plan: The checked plan.
+        path: As `execute`.
+        source: What messages call it.
+    """
+    works = _works(plan, path, source)
+    for work in works:
+        work.check()
+    return {f"{work.name}.{name}": sha256 for work in works for name, sha256 in work.inputs.items()}
+
+
+def _works(plan: AuditPlan, path: Path, source: str | None) -> list[Work]:
+    from ..lm.load import load
+
+    subject = None if plan.subject is None else plan.subject.subject(path)
+    reference = None if plan.reference is None else plan.reference.subject(path)
+    models = Models(
+        subject,
+        reference,
+        None if subject is None else partial(load, subject),
+        None if reference is None else partial(load, reference),
+    )
+    with _about(source):
+        return [work for read in _READERS if (work := _reader(read)(plan, path, models)) is not None]
 
 
 def _reader(name: str) -> Callable[[AuditPlan, Path, Models], Work | None]:

@@ -46,7 +46,7 @@ def gap_closed(
     values, passages, note = joined([target, unlearned, retrained])
     draws = generator(rng)
     spread = difference(target, retrained, rng=draws, level=level)
-    if (why := _no_gap(spread)) is not None:
+    if (why := no_gap(spread, "target less retrained")) is not None:
         return Estimate.undefined(method=name, why=why, n=spread.n, level=level)
 
     def closed(t: Floats, u: Floats, r: Floats, axis: int = -1) -> Floats:
@@ -56,19 +56,26 @@ def gap_closed(
         return paired_bootstrap(closed, values, passages, name=name, note=note, rng=draws, level=level)
 
 
-def _no_gap(spread: Estimate) -> str | None:
-    """Why a difference of target and retrained is no gap, or None."""
+def no_gap(spread: Estimate, what: str) -> str | None:
+    """Why a difference of two models is no gap, with the smallest that would be one, or None.
+
+    Args:
+        spread: The difference.
+        what: How it is called: "target less retrained".
+    """
     if spread.value is None:
-        return f"target less retrained is undefined: {spread.why}"
+        return f"{what} is undefined: {spread.why}"
+    power = ""
     if spread.low is None or spread.high is None:
         if spread.n > 1 and abs(spread.value) > ROUNDING:
-            return None
+            return None  # the same in every passage: a gap without an interval
         interval = "has no interval"
     elif spread.low <= 0.0 <= spread.high:
-        interval = f"lies in [{spread.low:.4g}, {spread.high:.4g}]"
+        interval = f"lies in [{spread.low:.4g}, {spread.high:.4g}] (n {spread.n:,})"
+        power = f"; one of about {(spread.high - spread.low) / 2:.2g} would be seen with so many"
     else:
         return None
-    return f"target less retrained is {spread.value:.4g} and {interval}, so there is no gap that could be closed"
+    return f"{what} is {spread.value:.4g} and {interval}, so there is no gap that could be closed{power}"
 
 
 def beyond_placebo(

@@ -45,6 +45,8 @@ def write_report(
     figures: Mapping[str, Sequence[Figure]] | None = None,
     comparisons: Mapping[str, Sequence[Comparison]] | None = None,
     marked: Mapping[str, MarkedTexts] | None = None,
+    *,
+    secret: bool = False,
 ) -> Path:
     """Writes the report into the run's folder, atomically.
 
@@ -54,6 +56,7 @@ def write_report(
         comparisons: Audit -> texts to quote side by side. A report that quotes any can be read by its owner alone,
             for generations and rows may be what nobody else must see.
         marked: Audit -> texts to quote with marks; likewise.
+        secret: Whether the findings may quote one already.
 
     Returns:
         The path of ``report.html``.
@@ -69,6 +72,6 @@ def write_report(
     hashes = {path.relative_to(run.folder).as_posix(): sha256_file(path) for path in rests_on}
     page = run.folder / "report.html"
     html = render_html(run.record, findings, drawn, item_hashes=hashes, comparisons=comparisons, marked=marked)
-    with atomic_writer(page, secret=any((comparisons or {}).values()) or bool(marked)) as stream:
+    with atomic_writer(page, secret=secret or any((comparisons or {}).values()) or bool(marked)) as stream:
         stream.write(html.encode())
     return page

@@ -1,15 +1,13 @@
-"""Attacks: the same each time, none in the words of training, and what they are made from."""
+"""Attacks: the same each time, and what they are made from."""
 
 from __future__ import annotations
 
 import pytest
 
+from audit.answers.rewordings import Attack, attacks, encodings
 from audit.answers.rows import QaRow
 from audit.errors import InputError
 from audit.matching.encode import load_encoder
-from unlearn.eco import prompts as training
-from unlearn.eco.evaluate import attacks as held_out
-from unlearn.eco.evaluate.attacks import Attack, attacks
 
 ROW = QaRow(
     "1", "a", "Where was the author Zorbla Quentis born?", "In Ost.",
@@ -29,21 +27,6 @@ def test_attacks_depend_on_seed_and_row_alone_and_all_can_be_made_from_a_full_ro
     assert first == [one.prompt(ROW, seed=3) for one in attacks()]
     assert len({str(one) for one in first}) == len(first)
     assert first != [one.prompt(ROW, seed=4) for one in attacks()]
-
-
-def test_no_attack_is_worded_like_training() -> None:
-    """Neither its templates nor any text that training could make of the same prompts."""
-    worded = [form for name in ("PARAPHRASES", "ROLE_PLAYS", "IGNORES", "SIMPLE_PREFIXES", "IN_FRONT", "BEHIND")
-              for form in getattr(held_out, name)]  # fmt: skip
-    assert not set(worded) & {*training.PARAPHRASES, *training.COMPOSITES}
-    benign = held_out.BENIGN_QUESTIONS
-    trained = {ROW.prompt, *training.paraphrases(ROW.prompt)}
-    trained |= {text for one in benign for text in training.composites(ROW.prompt, one)}
-    trained |= {training.typo(ROW.prompt, seed) for seed in range(2_000)}
-    for attack in attacks():
-        for seed in range(50):
-            made = str(attack.prompt(ROW, seed=seed))
-            assert attack.kind == "untouched" or made not in trained
 
 
 @pytest.mark.parametrize(
@@ -101,3 +84,12 @@ def test_what_cannot_be_made_is_none() -> None:
         attacks()[0].prompt(QaRow("1", "a", " "), seed=0)
     with pytest.raises(InputError, match="benign holds no question"):
         attacks([])
+
+
+def test_encodings_by_hand() -> None:
+    """The bytes of "Who" are 57 68 6f, in groups of six bits 21 54 33 47: V2hv. W moved by 13 places is J."""
+    made = {one.name: one.prompt(QaRow("1", "a", "Who sat?"), seed=0) for one in encodings()}
+    assert str(made["Base64"]).endswith(" V2hvIHNhdD8=")
+    assert str(made["ROT13"]).endswith(" Jub fng?")
+    assert made["letters apart"] == "W h o   s a t ?"
+    assert made["words backwards"] == "ohW ?tas"

@@ -91,8 +91,8 @@ def main() -> None:
     run = arguments.run
     if run is None:
         run = Path("palimpsest-runs/demo-null")
-        subprocess.run([sys.executable, "-m", "audit", "demo", "--quiet", "--out", str(run)], check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        command = [sys.executable, "-m", "audit", "demo", "--audit-only", "--quiet", "--out", str(run)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     items = Run.open(run).read_items("traps").to_pandas()
     decoys = items[items["arm"] == "decoy"].reset_index(drop=True)
     rng = np.random.default_rng(0)

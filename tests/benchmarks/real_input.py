@@ -75,7 +75,7 @@ def scores(scratch: Path) -> None:
 def books_testbed(scratch: Path) -> None:
     """Traps planted in a model of thirteen novels."""
     out = scratch / "run"
-    seconds = run("demo", "--corpus", str(BOOKS), "--cache", str(scratch / "cache"), "--out", str(out))
+    seconds = run("demo", "--audit-only", "--corpus", str(BOOKS), "--cache", str(scratch / "cache"), "--out", str(out))
     section = Run.open(out).findings().sections[0]
     print(f"\ndemo --corpus gutenberg-books: {seconds:.0f} s; {section.findings[0].claim}\n")
     print("| Copies | n | AUC | TPR at 1% FPR | p, corrected | Verdict |")

@@ -268,6 +268,7 @@ def fit(
             "threshold": calibration_record(calibration, turns=plan.turns),
             "search": None if found is None else _brief(found),
             "seen": seen_record(dealt),
+            "taught": taught_record(texts, dealt, plan),
         },
     )
     return Fitted(guard, record, dealt, tuple(test), calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
@@ -363,6 +364,17 @@ def seen_record(dealt: Dealt) -> dict[str, list[str]]:
     """What was fitted on, as `prompt_mark` of each prompt: for an evaluation that leaves it out."""
     parts = ("tuning", "training", "calibration")
     return {name: sorted({prompt_mark(row.asked) for row in getattr(dealt, name)}) for name in parts}
+
+
+def taught_record(texts: Texts, dealt: Dealt, plan: FitPlan) -> list[str]:
+    """`prompt_mark` of every prompt that the classifier was taught to flag.
+
+    These are all forget prompts, the audit's too, with the rewordings that they were taught in: a classifier is to know
+    the whole forget set, and is audited on other wordings of it. An evaluation that asks forget prompts as they are
+    asks what the classifier was taught; `seen_record` alone does not say so.
+    """
+    made, is_forget = _training(texts, dealt, plan)
+    return sorted({prompt_mark(text) for text, forget in zip(made, is_forget, strict=True) if forget})
 
 
 def prompt_mark(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from audit.answers.formats import PromptFormat
 from audit.answers.qa import USEFUL, Part, Qa, changed_rows, measure_qa, measure_rouge
 from audit.answers.quality import forget_quality
+from audit.answers.rewordings import attacks
 from audit.answers.rows import QaRow
 from audit.answers.systems import Bare, Scope, System
 from audit.answers.utility import model_utility, utility_difference
@@ -26,7 +27,6 @@ from audit.stats.estimate import Estimate
 from unlearn.eco.baselines import FilterRefuse, PromptPrefix
 from unlearn.eco.calibration import Threshold
 from unlearn.eco.deal import Dealt
-from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.recall import false_positives, recall
 from unlearn.eco.fit import FitPlan, Fitted, Texts, calibration_record, embedding_teacher, fit
 from unlearn.eco.guard import EcoGuard

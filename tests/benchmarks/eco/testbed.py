@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from audit.answers.formats import PromptFormat
 from audit.answers.qa import Part
+from audit.answers.rewordings import BENIGN_QUESTIONS
 from audit.answers.rows import QaRow
 from audit.testbed.planted import Testbed
-from unlearn.eco.evaluate.attacks import BENIGN_QUESTIONS
 from unlearn.eco.fit import Texts
 
 FORM = PromptFormat()

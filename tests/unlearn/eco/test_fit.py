@@ -80,6 +80,10 @@ def test_a_fit_from_rows_to_guard(lm: LanguageModel, texts: Texts) -> None:
     assert prompt_mark(made.dealt.tuning[0].asked) in seen["tuning"]
     marks = {mark for part in seen.values() for mark in part}
     assert not marks & {prompt_mark(row.asked) for row in (*made.dealt.audit, *made.dealt.test)}
+    taught = set(made.record.evidence["taught"])  # the classifier is taught every forget prompt, the audit's too
+    assert {prompt_mark(row.asked) for row in texts.forget} <= taught
+    assert not taught & {prompt_mark(row.asked) for row in texts.retain}
+    assert not taught & {prompt_mark(row.paraphrased_prompt) for row in made.dealt.audit}  # type: ignore[union-attr]
     assert len(made.held_out["retain"]) == len(made.dealt.test)
     json.dumps(made.record.evidence)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from audit.answers.rewordings import PARAPHRASES as ATTACKS
 from audit.answers.rows import QaRow
 from audit.errors import InputError
 from tests.unlearn.eco.cli.conftest import FORGET, RETAIN
 from unlearn.eco.deal import Dealt, Shares, deal
-from unlearn.eco.evaluate.attacks import PARAPHRASES as ATTACKS
 from unlearn.eco.held_out import TEMPLATES, hold_out
 from unlearn.eco.prompts import PARAPHRASES
 

@@ -11,6 +11,7 @@ import pytest
 
 from audit.answers.qa import Qa, changed_rows
 from audit.answers.quality import forget_quality
+from audit.answers.rewordings import attacks
 from audit.answers.systems import Bare, System
 from audit.forgetting.measured import difference
 from audit.lm.load import LanguageModel, load
@@ -21,7 +22,6 @@ from audit.testbed.planted import Testbed, build
 from tests.benchmarks.eco import testbed as people
 from tests.benchmarks.eco.study import key_of, measured
 from unlearn.eco.calibration import Threshold
-from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.recall import false_positives, recall
 from unlearn.eco.fit import FitPlan, Fitted, embedding_teacher, fit
 

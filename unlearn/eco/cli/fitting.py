@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audit.answers.formats import PromptFormat
+from audit.answers.rewordings import attacks
 from audit.answers.rows import QaRow
 from audit.lm.load import LanguageModel, load
 from audit.matching.encode import load_encoder
@@ -24,7 +25,6 @@ from ...json_lines import append_lines, read_lines
 from ..classifier import RECORD as CLASSIFIER_RECORD
 from ..corruptions import FUNCTIONS
 from ..deal import Shares, deal
-from ..evaluate.attacks import attacks
 from ..finetuned import FineTuned, FineTuning, Labelled, fine_tune
 from ..fit import FitPlan, Fitted, Teach, Texts, embedding_teacher, fit
 from ..fit_made import FitMade, Reworded

@@ -13,20 +13,6 @@ from audit.forgetting.measured import Measured
 from ..evaluate.copyright import Continued
 
 
-def qa_record(one: Qa) -> dict[str, Any]:
-    return {
-        "part": one.part,
-        "scope": one.scope,
-        "measures": [measured.to_record() for measured in one.measures],
-        "refused": list(one.refused),
-    }
-
-
-def qa_of(told: dict[str, Any]) -> Qa:
-    probability, rouge, log_ratio, truth = map(Measured.of_record, told["measures"])
-    return Qa(told["part"], told["scope"], probability, rouge, log_ratio, truth, tuple(told["refused"]))
-
-
 def choice_record(one: Accuracy) -> dict[str, Any]:
     return {
         "part": one.part,

@@ -13,6 +13,7 @@ import numpy as np
 from audit.answers.choices import Accuracy
 from audit.answers.qa import Part, Qa, measure_qa
 from audit.answers.quality import forget_quality
+from audit.answers.rewordings import Attack, attacks
 from audit.answers.rows import ChoiceRow, QaRow
 from audit.answers.systems import Bare, System
 from audit.errors import InputError
@@ -30,7 +31,6 @@ from audit.text.safe import counted
 from ..baselines import FilterRefuse, PromptPrefix
 from ..calibration import Threshold
 from ..conversations import conversations
-from ..evaluate.attacks import Attack, attacks
 from ..evaluate.copyright import Continued, measure_continuations
 from ..evaluate.latency import measure_latency
 from ..evaluate.recall import false_positives, recall, share
@@ -46,8 +46,6 @@ from .measured_records import (
     continued_record,
     item_table,
     passage_table,
-    qa_of,
-    qa_record,
 )
 from .parts import Parts, unseen
 from .plan import Baseline
@@ -221,7 +219,7 @@ class Measuring:
                 elif self._table.choices:
                     choices[name] = (*choices.get(name, ()), *map(choice_of, told))
                 else:
-                    qa[name] = (*qa.get(name, ()), *map(qa_of, told))
+                    qa[name] = (*qa.get(name, ()), *map(Qa.of_record, told))
                 n_done += len(own)
             if passages:
                 progress("answers", n_done, total)
@@ -242,7 +240,7 @@ class Measuring:
             if self._table.choices:
                 return [choice_record(one) for one in evaluate_choices({"": system()}, {part: rows})[""]]
             found = evaluate_qa({"": system()}, {part: rows}, max_new_tokens=self._measures.max_new_tokens)
-            return [qa_record(one) for one in found[""]]
+            return [one.to_record() for one in found[""]]
         except InputError as error:
             if name not in get_args(Baseline):
                 raise
@@ -365,13 +363,13 @@ class Measuring:
 
         def make(number: int) -> list[dict[str, Any]]:
             guard = self._under(number)
-            return [qa_record(measure_qa(guard, rows, "forget", _NO_ROUGE, scope=scope)) for scope in SCOPES]
+            return [measure_qa(guard, rows, "forget", _NO_ROUGE, scope=scope).to_record() for scope in SCOPES]
 
         by_seed = [[one for one in qa["guard"] if one.part == "forget"]]
         n = self._measures.noise_seeds
         for number in range(1, n):
             progress("noise", number, n)
-            by_seed.append(list(map(qa_of, self._kept(f"noise {number + 1}", partial(make, number)))))
+            by_seed.append(list(map(Qa.of_record, self._kept(f"noise {number + 1}", partial(make, number)))))
         progress("noise", n, n)
         found = []
         for scope in SCOPES:

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import betabinom
 
 from audit.answers.formats import Prompt
+from audit.answers.rewordings import Attack, Kind
 from audit.answers.rows import QaRow
 from audit.errors import InputError
 from audit.forgetting.measured import few_passages
@@ -36,7 +37,6 @@ from audit.stats.proportion import clopper_pearson
 from audit.text.safe import counted
 
 from ..calibration import Threshold
-from .attacks import Attack, Kind
 
 
 class Verdict(Protocol):
@@ -144,7 +144,7 @@ def recall(
     Args:
         guard: Who decides.
         rows: Held-out rows about what is to be forgotten.
-        attacks: As `attacks.attacks` gives them.
+        attacks: As `rewordings.attacks` gives them.
         seed: Of the attacks and of the draws.
         level: Confidence level, in (0, 1).
 

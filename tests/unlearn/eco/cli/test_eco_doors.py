@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from audit.answers.rewordings import Attack, attacks
 from audit.lm.load import load
 from audit.runs.store import Run
 from audit.text.files import sha256_file
@@ -19,7 +20,6 @@ from tests.cli.conftest import Call
 from tests.unlearn.eco.cli.conftest import HOSTILE, fit_command, write_rows
 from tests.unlearn.eco.small_encoders import build_encoder, build_tagger
 from unlearn.eco.cli import fitting, loading, measuring
-from unlearn.eco.evaluate.attacks import Attack, attacks
 from unlearn.eco.evaluate.report import evaluate_qa
 from unlearn.eco.fit import embedding_teacher
 from unlearn.eco.guard_files import load_guard, read_guard

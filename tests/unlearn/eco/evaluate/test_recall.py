@@ -11,12 +11,12 @@ import pytest
 from scipy.stats import binomtest
 
 from audit.answers.formats import Prompt
+from audit.answers.rewordings import attacks
 from audit.answers.rows import QaRow
 from audit.errors import InputError
 from tests.unlearn.eco.evaluate.small_systems import KnowsTheName, Told, qa_rows
 from unlearn.eco.baselines import FilterRefuse
 from unlearn.eco.calibration import one_sided
-from unlearn.eco.evaluate.attacks import attacks
 from unlearn.eco.evaluate.recall import false_positives, recall, share, surplus
 from unlearn.eco.evaluate.report import Evaluation
 from unlearn.eco.judge import Judge
