@@ -143,10 +143,12 @@ texts = {file("general_texts")}
 table = {json.dumps(str(testbed.traps_path))}
 primary = "ratio"
 
-[verify]
-max_controls = 120
+[verify]  # smaller than usual, so that it takes minutes
+max_rows = 120
+max_controls = 96
 max_new_tokens = 32
 relearn_rate = 5e-4
+relearn_unrelated = false
 relearn_seeds = 3
 relearn_steps = 10
 soft_rows = 24

@@ -71,6 +71,7 @@ class AttemptPlan:
         relearn_steps: Steps of the tuning.
         relearn_rate: Peak rate of it.
         relearn_share: Of the forget clusters that are tuned on.
+        relearn_unrelated: Tune on general texts too.
         known: Forget rows, and texts, that rounding and relearning are measured on, at most: of every cluster alike.
         soft_rows: Rows that are attacked with soft prompts, at most.
         soft: How soft prompts are found.
@@ -82,6 +83,7 @@ class AttemptPlan:
     relearn_steps: int = 20
     relearn_rate: float = 1e-4
     relearn_share: float = 0.25
+    relearn_unrelated: bool = True
     known: int = 128
     soft_rows: int = 32
     soft: SoftSettings = field(default_factory=SoftSettings)
@@ -185,7 +187,8 @@ def _tunings(
 ) -> Iterator[tuple[str, Tuning]]:
     """What is measured ("rows" or "texts"), and what is tuned on. The ids of what is tuned on are its own."""
     share = plan.relearn_share
-    unrelated = plain_texts(lm, [(one.id, f"general/{one.id}", one.text) for one in material.general_texts])
+    general = material.general_texts if plan.relearn_unrelated else ()
+    unrelated = plain_texts(lm, [(one.id, f"general/{one.id}", one.text) for one in general])
     if rows := material.forget_rows:
         yield "rows", Tuning(FORGET_ROWS, question_texts(lm, form, [_tuned(row) for row in rows]), share)
         reworded = [

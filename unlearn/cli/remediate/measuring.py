@@ -207,6 +207,7 @@ def attempt_plan(plan: LoopPlan) -> AttemptPlan:
         relearn_steps=verify.relearn_steps,
         relearn_rate=verify.relearn_rate,
         relearn_share=verify.relearn_share,
+        relearn_unrelated=verify.relearn_unrelated,
         soft_rows=verify.soft_rows,
         soft=SoftSettings(n_soft=verify.soft_tokens, n_steps=verify.soft_steps),
         seed=verify.seed,
