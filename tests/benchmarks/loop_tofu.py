@@ -55,24 +55,22 @@ suffix = "\\nAnswer:"
 real_authors = "real-authors.jsonl"
 world_facts = "world-facts.jsonl"
 [verify]
+attacks = ["prompts", "quantisation", "relearning", "evasion"]
 relearn_rate = 5e-4
-max_rows = 300
-max_new_tokens = 48
+relearn_steps = 10
+relearn_unrelated = false
+max_rows = 100
+max_controls = 80
+max_new_tokens = 32
 [remedies.npo]
 method = "npo"
 settings = { steps = 60, rate = 5e-4, batch_size = 16 }
 [remedies.gradient-difference]
 method = "gradient_difference"
 settings = { steps = 60, rate = 5e-4, batch_size = 16 }
-[remedies.gradient-ascent]
-method = "gradient_ascent"
-settings = { steps = 60, rate = 5e-4, batch_size = 16 }
 [remedies.eco]
 method = "eco"
 settings = { alpha = 0.05 }
-[remedies.lineas]
-method = "lineas"
-settings = { steps = 100, max_tokens = 64 }
 """
 
 
