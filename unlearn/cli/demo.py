@@ -149,6 +149,7 @@ max_controls = 96
 max_new_tokens = 32
 relearn_rate = 5e-4
 relearn_unrelated = false
+evasion_rows = 48
 relearn_seeds = 3
 relearn_steps = 10
 soft_rows = 24

@@ -99,8 +99,20 @@ def test_every_model_is_tuned_on_the_same_texts_in_the_same_order(lm: LanguageMo
     (other, *_) = curves_of(dataclasses.replace(lm, fingerprint=weights))
     assert (other.settings, other.tuned) == (first[0].settings, first[0].tuned)
     assert other.key != first[0].key
-    tokenizer = dataclasses.replace(lm.fingerprint, tokenizer="another")
-    assert curves_of(dataclasses.replace(lm, fingerprint=tokenizer))[0].settings != first[0].settings
+
+
+def test_a_model_that_was_saved_anew_compares_though_its_configuration_is_written_otherwise(lm: LanguageModel) -> None:
+    """Whoever saves a model writes tokenizer_config.json anew; how text is cut stands in tokenizer.json."""
+    print_ = lm.fingerprint
+    saved = dataclasses.replace(lm, fingerprint=dataclasses.replace(print_, tokenizer="written anew"))
+    files = {**print_.files, "tokenizer.json": "another"}
+    other = dataclasses.replace(lm, fingerprint=dataclasses.replace(print_, files=files))
+    plan = dataclasses.replace(PLAN, seeds=(0,))
+    settings = [
+        relearn(one, "m", [tuning(lm)], ROWS, familiarity, plan, settings=SETTINGS)[0].settings
+        for one in (lm, saved, other)
+    ]
+    assert settings[0] == settings[1] != settings[2]
 
 
 def test_work_that_was_killed_goes_on_with_the_next_curve(lm: LanguageModel, tmp_path: Path) -> None:

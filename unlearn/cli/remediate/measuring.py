@@ -43,7 +43,7 @@ from ...verify.robustness.relearn import Curve
 from ...verify.robustness.soft_prompt import SoftSettings
 from .plan import LoopPlan
 from .remedies import form_of
-from .systems import GOLD, SUBJECT, Entry, fingerprint_of
+from .systems import GOLD, SUBJECT, Entry, fingerprint_of, limited
 
 UNFIT = "unfit"
 NO_GUARD = "its weights are its own, so that there is no guard to pass; it is asked in other ways above"
@@ -124,7 +124,8 @@ def measure(
             if entry.own_weights and entry.name != GOLD:
                 missing["evasion"] = NO_GUARD
             else:
-                made = kept("evasion", lambda: try_evasion(ready(), given.forget_rows, sizes, progress=progress))
+                few = limited(given.forget_rows, plan.verify.evasion_rows, seed=plan.verify.seed)
+                made = kept("evasion", lambda: try_evasion(ready(), few, sizes, progress=progress))
                 evasion = {way: Measured.of_record(each["leak"]) for way, each in made.items()}
         benchmarks: dict[str, Measured] = {}
         if tasks:

@@ -142,6 +142,7 @@ class VerifyTable(PlanTable):
     relearn_rate: float = Field(default=1e-4, gt=0)
     relearn_share: float = Field(default=0.25, gt=0, lt=1)
     relearn_unrelated: bool = True
+    evasion_rows: int = Field(default=200, ge=8)
     soft_rows: int = Field(default=32, ge=8)
     soft_tokens: int = Field(default=4, ge=1)
     soft_steps: int = Field(default=50, ge=1)

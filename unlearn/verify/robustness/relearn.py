@@ -360,7 +360,8 @@ class _Job:
             kind=tuning.kind,
             texts=[[one.id, one.cluster, one.tokens.ids.tolist(), one.tokens.labels.tolist()] for one in texts],
             rows=[[row.id, row.cluster] for row in unseen],
-            tokenizer=lm.fingerprint.tokenizer,
+            # How text is cut; the configuration beside it is written anew by whoever saves a model.
+            tokenizer=lm.fingerprint.files.get("tokenizer.json", lm.fingerprint.tokenizer),
             plan=recipe,
             seed=seed,
             caller=settings,
