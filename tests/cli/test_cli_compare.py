@@ -46,6 +46,7 @@ seed = {seed}
     return folder
 
 
+@pytest.mark.slow
 def test_traps_of_two_models_of_the_testbed(testbed_tiny: Testbed, call: Call, refused: Callable[..., str]) -> None:
     """The reference never saw the traps that the subject saw; both AUCs rest on the same traps, so they are paired."""
     subject, reference = (audit_of(testbed_tiny, call, name) for name in ("subject", "reference"))
