@@ -14,7 +14,7 @@ from .judging import DIRECT, MEASURES, Tried
 from .muse import MEASURES as MUSE
 from .privacy.membership import LABELS
 from .privacy.priv_leak import priv_leak
-from .privacy.update_leakage import update_leakage
+from .privacy.update_leakage import by_pair, update_leakage
 from .robustness.relearn_curves import curve_rows
 from .utility import MEASURES as UTILITY
 from .utility import TextLosses, damage, loss
@@ -342,10 +342,8 @@ def _privacy(loop: Loop) -> Table:
     for name, one in loop.tried.items():
         three: list[Any] = [each.membership.get("loss", {}) for each in (subject, one, gold)]
         if one is not subject and all(three):
-            found = next(
-                (each for each in update_leakage(*three, rng=loop.seed) if each.pair == ("forget", "never")), None
-            )
-            leak[name] = "" if found is None else _record(_area_of(found))
+            found = by_pair(update_leakage(*three, rng=loop.seed)).get(("forget", "never"))
+            leak[name] = "" if found is None else _record(found.auc)
     if any(leak.values()):
         rows.append({"measure": "update leakage: AUC of the change of loss, forget against never", **leak})
     return Table(
@@ -356,11 +354,6 @@ def _privacy(loop: Loop) -> Table:
         columns=_columns((Column(key="measure", label="Measure"),), _systems(loop)),
         rows=tuple(rows),
     )
-
-
-def _area_of(leakage: Any) -> Estimate:
-    found: Estimate = leakage.auc
-    return found
 
 
 def _relearning(loop: Loop) -> Table:

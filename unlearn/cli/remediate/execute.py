@@ -23,7 +23,7 @@ from audit.report.remediation_section import AUDIT, remediation_figures
 from audit.report.text import summary_text
 from audit.report.write import write_report
 from audit.runs.records import content_key, plain, read_json
-from audit.runs.schema import Findings
+from audit.runs.schema import AuditSection, Findings
 from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json
 from audit.text.safe import for_terminal, printable
@@ -182,7 +182,7 @@ def _make(run: Run, plan: LoopPlan, path: Path, data: Data, *, quiet: bool) -> N
         run.write_items(ITEMS, item_table(tried))
         # Reasons may quote a text.
         write_json(run.folder / RECORD, plain(loop_record(loop), RECORD), secret=True)
-        sections = [make_section(loop), *(_named(name, one) for name, one in audits.items() if name == SUBJECT)]
+        sections = [make_section(loop), *(_of_subject(audits[SUBJECT]) if SUBJECT in audits else ())]
         run.write_findings(Findings(sections=tuple(sections), limitations=()), secret=True)
 
 
@@ -201,10 +201,9 @@ def _failure(entry: Entry, given: Material, error: Exception) -> Failure:
     )
 
 
-def _named(name: str, run: Run) -> Any:
-    """The audit of the subject as a section of its own; those of the others stand in the table of audits."""
-    (first, *_) = run.findings().sections
-    return first.model_copy(update={"title": f"{first.title}, of the {name}"})
+def _of_subject(run: Run) -> list[AuditSection]:
+    """Every audit of the subject as a section of its own; those of the others stand in the table of audits."""
+    return [one.model_copy(update={"title": f"{one.title}, of the subject"}) for one in run.findings().sections]
 
 
 def _treated(run: Run, plan: LoopPlan, data: Data, audits: dict[str, Run]) -> Data:
