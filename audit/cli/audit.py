@@ -35,6 +35,10 @@ def audit(
         Path | None, typer.Option(help="Folder of the run; default palimpsest-runs/<plan>-<hash of the plan>.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run of the same plan that was interrupted.")] = True,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Policy that the release will be judged by, in place of the plan's; its hash is recorded."),
+    ] = None,
     show_text: Annotated[
         bool, typer.Option("--show-text", help="Show the strongest matches side by side in the report.")
     ] = False,
@@ -49,6 +53,8 @@ def audit(
     from ..runs.plan import load_plan
 
     checked, text = load_plan(plan, AuditPlan)
+    if policy is not None:
+        checked = checked.model_copy(update={"policy": str(policy.absolute())})
     run = execute(checked, text, plan, source=str(plan), out=out, resume=resume, quiet=quiet, show_text=show_text)
     sys.exit(tell(run, as_json=as_json))
 
@@ -78,14 +84,19 @@ def execute(
     """
     options.quiet_libraries()  # before torch is imported
     from ..progress import progress_bars
+    from ..runs.plan import resolve_path
     from ..runs.records import content_key
     from ..runs.schema import Findings
+    from ..text.files import sha256_file
 
     works = _works(plan, path, source)
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
     whole["inputs"] = {name: sha256 for work in works for name, sha256 in work.inputs.items()}
+    policy = None if plan.policy is None else sha256_file(resolve_path(plan.policy, path))
+    if policy is not None:
+        whole["inputs"]["policy"] = policy
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
     if not (folder / "run.json").exists():  # so that a run folder is made only for what can be run
         for work in works:
@@ -99,6 +110,7 @@ def execute(
         resume=resume,
         hardware=options.gpus(),
         plan_folder=path.absolute().parent,
+        policy_sha256=policy,
     ) as run:
         if not run.complete:
             with progress_bars(quiet=quiet) as progress:

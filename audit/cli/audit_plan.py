@@ -152,9 +152,13 @@ class MembershipTable(_ScoresTable):
 
 
 class AuditPlan(PlanTable):
-    """A whole plan: at least one table of an audit, and the subject unless nothing is asked of it."""
+    """A whole plan: at least one table of an audit, and the subject unless nothing is asked of it.
+
+    ``policy`` is the file that the release will be judged by; its hash is recorded before anything is scored.
+    """
 
     schema_version: Literal[1] = 1
+    policy: Name | None = None
     subject: SubjectTable | None = None
     reference: SubjectTable | None = None
     membership: MembershipTable | None = None

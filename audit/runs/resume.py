@@ -17,9 +17,10 @@ def refuse_strangers(folder: Path) -> None:
     """Refuses a folder that holds something but no run."""
     with storage_errors(folder, kept="nothing was changed", doing="read"):
         names = {path.name for path in folder.iterdir() if not is_temporary(path)}
-    if "run.json" not in names and names - {LOCK_NAME}:
+    strangers = names - {LOCK_NAME, "opening.json"}  # what a run has that was killed at its very start
+    if "run.json" not in names and strangers:
         raise InputError(
-            f"{folder} holds no run but is not empty (it has {quoted(min(names - {LOCK_NAME}))}). "
+            f"{folder} holds no run but is not empty (it has {quoted(min(strangers))}). "
             "Choose an empty or new folder as --out."
         )
 

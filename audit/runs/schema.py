@@ -1,7 +1,7 @@
 """What stands in a run's JSON files: frozen, strict and versioned.
 
-A run folder holds ``run.json`` (`RunRecord`), ``plan.toml`` (the plan as given), ``items/*.parquet`` (one row
-per scored thing), ``findings.json`` (`Findings`) and ``report.html``. Unknown fields are refused, so that a
+A run folder holds ``opening.json`` (`OpeningRecord`), ``run.json`` (`RunRecord`), ``plan.toml`` (the plan as given),
+``items/*.parquet`` (one row per scored thing), ``findings.json`` (`Findings`) and ``report.html``. Unknown fields are refused, so that a
 file from a newer version is never half read.
 """
 
@@ -100,6 +100,9 @@ class Finding(Record):
         items: Path of the rows that it rests on, inside the run.
         how_to_read: One sentence that says how to read the numbers.
         clause: Clause of a policy, when there is one.
+        power: The chance (0 to 1) that this test would have seen the effect of ``power_for``; None where none is
+            stated.
+        power_for: That effect in words: "an AUC of 0.7 with 60 members".
     """
 
     id: str
@@ -111,6 +114,8 @@ class Finding(Record):
     items: str | None = None
     how_to_read: str
     clause: str | None = None
+    power: EstimateRecord | None = None
+    power_for: str | None = None
 
 
 class AuditSection(Record):
@@ -126,11 +131,19 @@ class AuditSection(Record):
 
 
 class Findings(Record):
-    """``findings.json``."""
+    """``findings.json``.
+
+    Attributes:
+        schema_version: Of this file.
+        sections: One for each audit.
+        limitations: What the run as a whole cannot show.
+        deviations: What departed from the plan: rows that were left out, a remedy that failed.
+    """
 
     schema_version: int = SCHEMA_VERSION
     sections: tuple[AuditSection, ...]
     limitations: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
 
 
 class StageRecord(Record):
@@ -156,10 +169,46 @@ class Provenance(Record):
     command: tuple[str, ...]
 
 
+class SelfTestRecord(Record):
+    """How the instrument answered where the truth is known, last time on this machine and with this code.
+
+    Attributes:
+        moment: ISO 8601 in UTC.
+        palimpsest: Version.
+        commit: Of the source tree; None where it is no checkout.
+        passed: Whether every instrument did.
+        instruments: Name -> whether it passed.
+        sha256: Of the result with every check.
+    """
+
+    moment: str
+    palimpsest: str
+    commit: str | None
+    passed: bool
+    instruments: dict[str, bool]
+    sha256: str
+
+
+class OpeningRecord(Record):
+    """``opening.json``: written once, when a run is made and before anything is scored.
+
+    Its SHA-256 can be published then: it fixes the plan, the inputs and the policy before there are results.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    kind: str
+    created: str
+    plan_sha256: str
+    policy_sha256: str | None = None
+
+
 class RunRecord(Record):
     """``run.json``: rewritten atomically after every stage, so it always tells how far the run came.
 
-    ``error`` is the kind of error that ended the last attempt, never its words; None where none did.
+    ``error`` is the kind of error that ended the last attempt, never its words; None where none did. ``policy_sha256``
+    is the hash of the policy file that the plan named, ``self_test`` the instrument's last self-test when the run
+    was made; None where there was none.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -175,3 +224,5 @@ class RunRecord(Record):
     provenance: Provenance
     finished: str | None = None
     error: str | None = None
+    policy_sha256: str | None = None
+    self_test: SelfTestRecord | None = None

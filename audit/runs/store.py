@@ -1,8 +1,8 @@
 """The run folder: made step by step, resumed after a kill, read by everyone else.
 
-``run.json`` (`RunRecord`), ``plan.toml``, ``items/*.parquet``, ``findings.json``; while it is made also ``parts/``
-(finished parts of long work), ``seconds.json`` (time spent in unfinished stages) and ``attempts/`` (where and with
-what each later attempt ran).
+``opening.json`` (`OpeningRecord`), ``run.json`` (`RunRecord`), ``plan.toml``, ``items/*.parquet``, ``findings.json``;
+while it is made also ``parts/`` (finished parts of long work), ``seconds.json`` (time spent in unfinished stages) and
+``attempts/`` (where and with what each later attempt ran).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from .moments import now
 from .provenance import provenance
 from .records import first_difference, plain, plan_hash, read_record, write_record
 from .resume import read_run, read_seconds, refuse_strangers, require_same_plan, require_same_versions, result_missing
-from .schema import Findings, Provenance, RunRecord, StageRecord
+from .schema import Findings, OpeningRecord, Provenance, RunRecord, StageRecord
+from .self_test import latest
 from .shards import ShardedTable, remove_parts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -66,6 +67,7 @@ class Run:
         resume: bool = True,
         hardware: Mapping[str, Any] | None = None,
         plan_folder: Path | None = None,
+        policy_sha256: str | None = None,
     ) -> Run:
         """Makes a run, resumes the same one, or returns it as it is when it is complete.
 
@@ -78,6 +80,7 @@ class Run:
             resume: Whether a run that is there may be gone on with.
             hardware: Further facts for the provenance, such as the GPUs' names.
             plan_folder: Where relative paths of the plan start; a resumed run keeps the first one.
+            policy_sha256: Of the policy file that the plan names; it belongs among the plan's inputs as well.
 
         Raises:
             InputError: The folder is another run's (the first differing key is named), is no run's and not empty, is
@@ -98,7 +101,7 @@ class Run:
             if (folder / "run.json").exists():
                 run = cls._resume(folder, kind, plain_plan, lock, resume=resume, made_here=made_here)
             else:
-                run = cls._create(folder, kind, plain_plan, lock, made_here=made_here, plan_folder=plan_folder)
+                run = cls._create(folder, kind, plain_plan, lock, made_here=made_here, plan_folder=plan_folder, policy_sha256=policy_sha256)
             if not run.complete:
                 make_folder(folder / "items")
                 if plan_text is not None and not (folder / "plan.toml").exists():
@@ -120,6 +123,7 @@ class Run:
         *,
         made_here: Provenance,
         plan_folder: Path | None,
+        policy_sha256: str | None,
     ) -> Run:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         record = RunRecord(
@@ -130,7 +134,17 @@ class Run:
             plan_sha256=plan_hash(plan),
             plan_folder=None if plan_folder is None else printable(plan_folder.absolute()),
             provenance=made_here,
+            policy_sha256=policy_sha256,
+            self_test=latest(),
         )
+        opening = OpeningRecord(
+            id=record.id,
+            kind=kind,
+            created=made_here.created,
+            plan_sha256=record.plan_sha256,
+            policy_sha256=policy_sha256,
+        )
+        write_record(folder / "opening.json", opening)  # before run.json: without that there is no run to go on with
         write_record(folder / "run.json", record)
         return cls(folder, record, lock)
 

@@ -35,6 +35,10 @@ def _check_state(folder: Path) -> None:
         read_parquet(path)
 
 
+def _n_files(folder: Path) -> int:
+    return sum(path.suffix != ".tmp" for path in folder.rglob("*"))
+
+
 def _ended(folder: Path) -> bool:
     path = folder / "run.json"
     return path.exists() and json.loads(path.read_bytes())["status"] == "complete"
@@ -46,8 +50,11 @@ def test_a_job_killed_ten_times_ends_with_the_same_results(tmp_path: Path) -> No
     moments = random.Random(3)
     n_kills = 0
     for _ in range(10):
+        before = _n_files(killed)
         process = _started(killed)
-        time.sleep(moments.uniform(0.0, 0.2))
+        while process.poll() is None and _n_files(killed) <= before:  # a slow machine gets on as well
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.1))
         if process.poll() is None:
             process.kill()
             n_kills += 1

@@ -63,7 +63,7 @@ def test_a_run_is_made_and_read_back(tmp_path: Path) -> None:
     assert back.findings().limitations == ("small",)
     assert back.attempts() == (back.record.provenance,)
     names = sorted(path.name for path in back.folder.iterdir())
-    assert names == [".lock", "findings.json", "items", "plan.toml", "run.json"]
+    assert names == [".lock", "findings.json", "items", "opening.json", "plan.toml", "run.json"]
     assert (back.folder / "plan.toml").read_text() == "seed = 0\n"
 
 
@@ -370,3 +370,23 @@ def test_a_run_of_version_1_still_reads(tmp_path: Path) -> None:
     assert estimate.value == pytest.approx(scores.mean(), rel=1e-12)
     assert read_parquet(tmp_path / "v1" / "items" / "scores.parquet").num_rows == 2400
     assert [found.folder.name for found in list_runs(tmp_path).runs] == ["v1"]
+
+
+def test_the_plan_and_the_policy_are_fixed_before_anything_is_scored(tmp_path: Path) -> None:
+    """opening.json is written once: a resumed run keeps it to the byte."""
+    asked = {"kind": "audit", "plan": {"a": 1}, "plan_text": None, "command": ["palimpsest"], "policy_sha256": "f" * 64}
+    with Run.start(tmp_path / "run", **asked) as run:
+        opening = (run.folder / "opening.json").read_bytes()
+        told = json.loads(opening)
+        assert told["plan_sha256"] == run.record.plan_sha256
+        assert told["policy_sha256"] == run.record.policy_sha256 == "f" * 64
+        assert told["id"] == run.record.id
+    with Run.start(tmp_path / "run", **asked) as run:
+        run.finish()
+    assert (tmp_path / "run" / "opening.json").read_bytes() == opening
+
+
+def test_a_run_killed_between_its_first_two_files_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "opening.json").write_text("{}", encoding="utf-8")
+    with Run.start(tmp_path, kind="audit", plan={}, plan_text=None, command=["palimpsest"]) as run:
+        assert json.loads((tmp_path / "opening.json").read_text())["id"] == run.record.id

@@ -76,6 +76,9 @@ def execute(plan: LoopPlan, text: str, path: Path, *, out: Path | None, quiet: b
     data = read_data(plan, path)
     check_remedies(plan, path, data)
     inputs = data.inputs | _anchors(plan, path) | check_audits(plan, path)
+    policy = None if plan.policy is None else sha256_file(file_of(plan.policy, path))
+    if policy is not None:
+        inputs["policy"] = policy
     subject = plan.subject.subject(path)
     prints = {name: fingerprint_of(table.subject(path)) for name in MODELS if (table := getattr(plan, name))}
     check_models(prints)
@@ -93,6 +96,7 @@ def execute(plan: LoopPlan, text: str, path: Path, *, out: Path | None, quiet: b
         command=sys.argv,
         hardware=options.gpus(),
         plan_folder=path.absolute().parent,
+        policy_sha256=policy,
     ) as run:
         if not run.complete:
             for name, found in prints.items():

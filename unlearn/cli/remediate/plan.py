@@ -150,9 +150,10 @@ class VerifyTable(PlanTable):
 
 
 class LoopPlan(PlanTable):
-    """A whole plan."""
+    """A whole plan; ``policy`` as in a plan of `palimpsest audit`."""
 
     schema_version: Literal[1] = 1
+    policy: Name | None = None
     subject: SubjectTable
     gold: SubjectTable | None = None
     gold_2: SubjectTable | None = None
