@@ -1,0 +1,227 @@
+"""Statements for other tools, against their specifications."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+
+from audit.errors import DataError, InputError
+from audit.runs.seal.export import export_run
+from audit.runs.seal.make import seal_run
+from tests.runs.seal.made import KEY, WEIGHTS, make_run
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("exports") / "run", policy="a" * 64)
+    seal_run(folder, key=KEY)
+    return folder
+
+
+def made(run: Path, format_: Any, **options: Any) -> dict[str, Any]:
+    content, _ = export_run(run, format_, **options)
+    assert content == export_run(run, format_, **options)[0]
+    return dict(json.loads(content))
+
+
+def seal_of(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "seal.json").read_text()))
+
+
+def gate_file(path: Path, run: Path, verdict: str, outcomes: dict[str, tuple[str, str]], **change: Any) -> Path:
+    """As `palimpsest gate --format json` writes it; outcomes: rule -> (severity, outcome)."""
+    seal = seal_of(run)
+    findings = next(entry["sha256"] for entry in seal["files"] if entry["path"] == "findings.json")
+    rules = [
+        {
+            "id": id_,
+            "title": f"Title of {id_}",
+            "severity": severity,
+            "outcome": outcome,
+            "reason": "Because.",
+            "clause": None,
+        }
+        for id_, (severity, outcome) in outcomes.items()
+    ]
+    told = {
+        "verdict": verdict,
+        "policy": {"name": "strict", "title": "Strict", "reading": "ours", "sha256": "a" * 64},
+        "runs": [{"id": seal["heading"]["id"], "findings_sha256": findings}],
+        "rules": rules,
+    }
+    path.write_text(json.dumps({**told, **change}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cyclonedx() -> jsonschema.Draft7Validator:
+    registry: Registry[Any] = Registry()
+    for path in SCHEMAS.glob("*.schema.json"):
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        base = "http://cyclonedx.org/schema/"
+        registry = registry.with_resources(
+            [(base + path.name, Resource.from_contents(schema)), (schema["$id"], Resource.from_contents(schema))]
+        )
+    whole = json.loads((SCHEMAS / "bom-1.7.schema.json").read_text(encoding="utf-8"))
+    return jsonschema.Draft7Validator(whole, registry=registry, format_checker=jsonschema.FormatChecker())
+
+
+OUTCOMES = {
+    "traps.auc": ("block", "pass"),
+    "traps.p": ("block", "breached"),
+    "membership.auc": ("block", "inconclusive"),
+    "loss": ("warn", "breached"),
+    "old": ("block", "waived"),
+    "clause-7": ("info", "not assessed"),
+}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_cyclonedx_is_valid_and_says_for_against_or_not_assessed(
+    run: Path, tmp_path: Path, gated: bool, cyclonedx: jsonschema.Draft7Validator
+) -> None:
+    gate = gate_file(tmp_path / "gate.json", run, "breached", OUTCOMES) if gated else None
+    bom = made(run, "cyclonedx", gate=gate, assessor="Auditors Ltd", third_party=True, location="https://x.example/run")
+    assert [error.message for error in cyclonedx.iter_errors(bom)] == []
+    refs = re.findall(r'"bom-ref": "([^"]+)"', json.dumps(bom))
+    assert len(refs) == len(set(refs))
+    told = bom["declarations"]
+    used = {ref for claim in told["claims"] for ref in [claim["target"], *claim["evidence"]]}
+    for one in told["attestations"][0]["map"]:
+        used |= {*one.get("claims", ()), *one.get("counterClaims", ()), *([one["requirement"]] if gated else [])}
+    assert used <= set(refs)
+    assert seal_of(run)["head"] in told["attestations"][0]["summary"]
+    assert "complian" not in json.dumps(bom).lower()
+    numbers = json.loads(told["evidence"][1]["data"][0]["contents"]["attachment"]["content"])
+    assert numbers["estimates"]["auc"]["low"] == 0.6
+    if gated:
+        mapped = {one["requirement"]: one for one in told["attestations"][0]["map"]}
+        assert mapped["rule:traps.auc"]["claims"] == ["claim:rule:traps.auc"]
+        assert mapped["rule:traps.p"]["counterClaims"] == ["claim:rule:traps.p"]
+        assert mapped["rule:membership.auc"].keys() == {"requirement", "confidence"}
+        assert mapped["rule:clause-7"]["confidence"]["rationale"].startswith("Not assessed")
+
+
+def _check_descriptor(told: dict[str, Any]) -> None:
+    """in-toto, ResourceDescriptor v1.1: at least one of name's identifying fields; digests of lower-case digits."""
+    assert told.keys() & {"uri", "digest", "content"}
+    assert told.keys() <= {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in told["digest"].values())
+
+
+def _check_statement(told: dict[str, Any]) -> None:
+    assert told.keys() == {"_type", "subject", "predicateType", "predicate"}
+    assert told["_type"] == "https://in-toto.io/Statement/v1"
+    for subject in told["subject"]:
+        _check_descriptor(subject)
+    names = [subject["name"] for subject in told["subject"]]
+    assert len(names) == len(set(names))
+    assert {subject["digest"]["sha256"] for subject in told["subject"]} == set(WEIGHTS.values())
+    assert "/home/someone" not in json.dumps(told)
+
+
+def test_a_test_result_comes_from_a_gate(run: Path, tmp_path: Path) -> None:
+    gate = gate_file(tmp_path / "gate.json", run, "breached", OUTCOMES)
+    told = made(run, "in-toto", gate=gate, location="https://x.example/run")
+    _check_statement(told)
+    assert told["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    predicate = told["predicate"]
+    assert predicate["result"] == "FAILED"
+    for descriptor in predicate["configuration"]:
+        _check_descriptor(descriptor)
+    assert {one["digest"]["sha256"] for one in predicate["configuration"]} >= {"a" * 64}
+    assert predicate["passedTests"] == ["traps.auc"]
+    assert predicate["failedTests"] == ["traps.p", "membership.auc"]
+    assert predicate["warnedTests"] == ["loss", "old"]
+    own = predicate.keys() - {"result", "configuration", "url", "passedTests", "warnedTests", "failedTests"}
+    assert all(name.startswith("urn:") for name in own)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcomes", "expected"),
+    [
+        ("pass", {"a": ("block", "pass")}, "PASSED"),
+        ("pass", {"a": ("block", "pass"), "b": ("info", "not assessed")}, "PASSED"),
+        ("pass", {"a": ("block", "pass"), "b": ("warn", "breached")}, "WARNED"),
+        ("pass", {"a": ("block", "pass"), "b": ("block", "waived")}, "WARNED"),
+        ("pass", {"a": ("block", "pass"), "b": ("block", "breached")}, "FAILED"),
+        ("pass", {}, "FAILED"),
+        ("pass", {"a": ("block", "skipped")}, "FAILED"),
+        ("breached", {"a": ("block", "pass")}, "FAILED"),
+        ("inconclusive", {"a": ("block", "pass")}, "FAILED"),
+        ("self-test failed", {"a": ("block", "pass")}, "FAILED"),
+        ("something new", {"a": ("block", "pass")}, "FAILED"),
+    ],
+)
+def test_only_a_pass_of_something_is_passed(
+    run: Path, tmp_path: Path, verdict: str, outcomes: dict[str, tuple[str, str]], expected: str
+) -> None:
+    gate = gate_file(tmp_path / "gate.json", run, verdict, outcomes)
+    assert made(run, "in-toto", gate=gate)["predicate"]["result"] == expected
+
+
+def test_without_a_gate_there_is_no_result_but_a_reference(run: Path) -> None:
+    told = made(run, "in-toto")
+    _check_statement(told)
+    assert told["predicateType"] == "https://in-toto.io/attestation/reference/v0.1"
+    assert told["predicate"]["attester"]["id"].startswith("urn:")
+    assert "PASSED" not in json.dumps(told)
+    for descriptor in told["predicate"]["references"]:
+        _check_descriptor(descriptor)
+        assert descriptor["downloadLocation"]
+        assert descriptor["mediaType"]
+    names = [descriptor["name"] for descriptor in told["predicate"]["references"]]
+    assert names == ["seal.json", "findings.json", "run.json"]
+
+
+def test_the_gate_must_speak_of_this_run_and_policy(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gate.json"
+    passed = {"a": ("block", "pass")}
+    findings = next(entry["sha256"] for entry in seal_of(run)["files"] if entry["path"] == "findings.json")
+    own = {"id": seal_of(run)["heading"]["id"], "findings_sha256": findings}
+    policy = {"name": "p", "title": "", "reading": "", "sha256": "b" * 64}
+    for change, message in (
+        ({"runs": [{"id": "other", "findings_sha256": "0" * 64}]}, "is the gate's result of 'other'"),
+        ({"runs": [own, {"id": "other", "findings_sha256": findings}]}, "a statement speaks of one run"),
+        ({"runs": [{**own, "findings_sha256": "0" * 64}]}, "judged other findings"),
+        ({"policy": policy}, "was judged by the policy of SHA-256 b"),
+        ({"rules": [{"id": "a"}]}, "is no gate's result \\(KeyError: 'outcome'\\)"),
+        ({"rules": [{"id": "a", "outcome": "pass"}] * 2}, "two rules have one id"),
+        ({"runs": None}, "is no gate's result"),
+        ({"rules": ["a"]}, "is no gate's result"),
+    ):
+        with pytest.raises(DataError, match=message):
+            export_run(run, "in-toto", gate=gate_file(path, run, "pass", passed, **change))
+    path.write_text("[")
+    with pytest.raises(DataError, match="is no gate's result"):
+        export_run(run, "in-toto", gate=path)
+    with pytest.raises(InputError, match="there is no file"):
+        export_run(run, "in-toto", gate=tmp_path / "none.json")
+
+
+def test_nothing_is_stated_of_a_broken_or_unsealed_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    with pytest.raises(InputError, match="is not sealed"):
+        export_run(folder, "in-toto")
+    seal_run(folder)
+    with pytest.raises(InputError, match="no model in the role 'gold'; it has subject"):
+        export_run(folder, "in-toto", role="gold")
+    (folder / "plan.toml").write_text("x")
+    with pytest.raises(DataError, match="nothing is stated about it:\n- 'plan.toml'"):
+        export_run(folder, "in-toto")
+
+
+def test_an_export_that_quotes_secret_findings_is_secret(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "findings.json").chmod(0o600)
+    seal_run(folder)
+    assert export_run(folder, "cyclonedx")[1]
+    assert not export_run(folder, "in-toto")[1]
