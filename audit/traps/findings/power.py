@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
-from ...runs.schema import Cell, Column, Finding, Table
+from ...runs.schema import Cell, Column, EstimateRecord, Finding, Table
 from ...text.numbers import fixed
+from ...text.safe import counted
 from ..config import DetectionPlan
 from ..power.design import designs
+from ..power.model import arm_power
 from ..power.needed import Detectable, detectable
 
 POWER = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A power, and the effect that it is for, in words."""
+
+    power: EstimateRecord
+    effect: str
 
 
 def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int) -> dict[int, Detectable]:
@@ -34,6 +45,31 @@ def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int)
         )
         for n_rep, design in arms.items()
     }
+
+
+def power_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int) -> dict[int, Stated]:
+    """Number of copies -> the chance that its arm test finds the least AUC that the plan does not call negligible."""
+    rows = zip(items["arm"].tolist(), items["n_rep"].tolist(), items["stratum"].tolist(), strict=True)
+    return {
+        n_rep: Stated(
+            EstimateRecord(
+                value=arm_power(plan.negligible_auc, design, alpha=plan.alpha, arms=n_tests, n_draws=plan.n_draws),
+                low=None,
+                high=None,
+                level=plan.level,
+                n=design.n_members,
+                method="binormal scores, arm test by moments of T, Holm counted as alpha / tests",
+                why="computed from the design before any score is seen, so it has no interval",
+            ),
+            f"an AUC of {plan.negligible_auc:g} with {counted(design.n_members, 'trap')}",
+        )
+        for n_rep, design in designs(rows).items()
+    }
+
+
+def least_power(stated: Mapping[int, Stated]) -> Stated | None:
+    """The weakest arm's; None where there is no arm."""
+    return min(stated.values(), key=lambda one: one.power.value or 0.0, default=None)
 
 
 def power_finding(found: Mapping[int, Detectable]) -> Finding:

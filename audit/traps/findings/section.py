@@ -28,7 +28,7 @@ from .groups import (
     owner_table,
     tokens_finding,
 )
-from .power import detectable_by_arm, power_finding, power_table
+from .power import Stated, detectable_by_arm, least_power, power_by_arm, power_finding, power_table
 
 ITEMS = "items/traps.parquet"
 HOW_AUC = (
@@ -65,14 +65,15 @@ def make_section(
     n_decoys = int((items["arm"] == "decoy").sum())
     primary = NAMES[plan.primary]
     power = detectable_by_arm(items, plan=plan, n_tests=arms[0].n_tests)
+    stated = power_by_arm(items, plan=plan, n_tests=arms[0].n_tests)
     judged = [
-        *(_of_arm(arm, plan, near_copies(items, arm.n_rep)) for arm in arms),
+        *(_of_arm(arm, plan, near_copies(items, arm.n_rep), stated.get(arm.n_rep)) for arm in arms),
         *owner_findings(owners, f"{HOW_AUC} {HOW_P}"),
     ]
     if blind.confounded:  # so that no reader of findings.json sees "found" on scores that are no evidence
         judged = [one.model_copy(update={"verdict": _refused(one.verdict)}) for one in judged]
     findings = [
-        _overall(arms, owners if len(owners) > 1 else [], blind, plan),
+        _overall(arms, owners if len(owners) > 1 else [], blind, plan, least_power(stated)),
         *judged,
         *([document_finding(documents, plan)] if documents else []),
         *([context_finding(in_context)] if in_context else []),
@@ -121,7 +122,9 @@ def _refused(verdict: Verdict) -> Verdict:
     return "information" if verdict == "information" else "confounded"
 
 
-def _overall(arms: list[Arm], owners: list[Owner], blind: Blind, plan: DetectionPlan) -> Finding:
+def _overall(
+    arms: list[Arm], owners: list[Owner], blind: Blind, plan: DetectionPlan, stated: Stated | None = None
+) -> Finding:
     """The verdict on everything that can say "found": the arms and, where there are several, the owners."""
     found = [arm for arm in arms if arm.verdict == "found"]
     of_owners = [owner for owner in owners if owner.verdict == "found"]
@@ -167,6 +170,8 @@ def _overall(arms: list[Arm], owners: list[Owner], blind: Blind, plan: Detection
         | {f"owner_{place}_holm": owner_holm(owner) for place, owner in enumerate(owners, 1)},
         items=ITEMS,
         how_to_read=HOW_P,
+        power=None if stated is None else stated.power,
+        power_for=None if stated is None else f"{stated.effect} at the weakest number of copies",
     )
 
 
@@ -185,7 +190,7 @@ def _copies(n: int) -> str:
     return "copy" if n == 1 else "copies"
 
 
-def _of_arm(arm: Arm, plan: DetectionPlan, copies: str) -> Finding:
+def _of_arm(arm: Arm, plan: DetectionPlan, copies: str, stated: Stated | None) -> Finding:
     value = "undefined" if arm.auc.value is None else fixed(arm.auc.value, 3)
     return Finding(
         id=f"traps.copies_{arm.n_rep}",
@@ -205,6 +210,8 @@ def _of_arm(arm: Arm, plan: DetectionPlan, copies: str) -> Finding:
         p_values={"arm": PValueRecord.of(arm.p_value)},
         items=ITEMS,
         how_to_read=f"{HOW_AUC} {HOW_P}",
+        power=None if stated is None else stated.power,
+        power_for=None if stated is None else stated.effect,
     )
 
 

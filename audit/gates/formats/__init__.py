@@ -1,0 +1,1 @@
+"""A gate's result in the forms that people and pipelines read."""

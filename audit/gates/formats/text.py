@@ -1,0 +1,97 @@
+"""A gate's result for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Final
+
+from ...text.safe import counted
+from ..result import GateResult, RuleOutcome
+from .plain import plain
+
+_WIDE = 100
+_MARK: Final = {
+    "pass": "pass",
+    "breached": "BREACHED",
+    "inconclusive": "INCONCLUSIVE",
+    "missing": "MISSING",
+    "waived": "waived",
+    "skipped": "skipped",
+    "not assessed": "not assessed",
+}
+
+
+def as_text(result: GateResult) -> str:
+    """Verdict first, then one paragraph for each rule; ends in a line feed."""
+    lines = [
+        *_wrapped(f"{result.verdict.upper()}: {plain(result.summary)}", ""),
+        "",
+        *_wrapped(
+            f"Policy {result.policy.name}: {plain(result.policy.title)} (SHA-256 {result.policy.sha256[:16]}...)", ""
+        ),
+        *_wrapped(plain(result.policy.reading), "  "),
+    ]
+    for run in result.runs:
+        model = "not recorded" if run.model_weights is None else f"{run.model_weights[:16]}..."
+        lines += _wrapped(f"Run {plain(run.id)} of {plain(run.created)}; weights {plain(model)}; {run.seal}", "")
+    lines.append("")
+    for rule in result.rules:
+        lines += _rule(rule)
+    lines += _family(result)
+    for waiver in result.waivers:
+        lines += _wrapped(
+            f"Waiver of {plain(waiver.rule)} by {plain(waiver.approver)} until {waiver.expires} "
+            f"({plain(waiver.reason)}). {plain(waiver.why)}",
+            "",
+        )
+    return "\n".join(lines) + "\n"
+
+
+def explain_text(rule: RuleOutcome) -> str:
+    """One rule with every number that was looked at, and what would have to change for each."""
+    lines = _rule(rule)
+    for test in rule.tests:
+        lines += _wrapped(f"- {test.outcome}, {plain(test.run)}: {plain(test.reason)}", "  ")
+        lines += _wrapped(f"What would have to change: {plain(test.change)}", "    ")
+    return "\n".join(lines) + "\n"
+
+
+def _rule(rule: RuleOutcome) -> list[str]:
+    severity = "" if rule.severity == "block" else f", {rule.severity} only"
+    lines = _wrapped(f"{_MARK[rule.outcome]}  {plain(rule.id)}{severity}  {plain(rule.title)}", "", hanging="    ")
+    if rule.clause is not None:
+        lines += _wrapped(f"{rule.evidence}: {plain(rule.clause)}", "    ")
+    lines += _wrapped(plain(rule.reason), "    ")
+    if rule.outcome not in ("pass", "not assessed"):
+        lines += _wrapped(f"To change it: {plain(rule.change)}", "    ")
+    if rule.not_covered is not None:
+        lines += _wrapped(f"Not covered: {plain(rule.not_covered)}", "    ")
+    return [*lines, ""]
+
+
+def _family(result: GateResult) -> list[str]:
+    family = result.family
+    said = []
+    if family.p_values:
+        said.append(
+            f"Holm over {counted(family.p_values, 'p-value')}: a model without any trace is called breached by one of "
+            f"them in at most {family.alpha:.3g} of cases."
+        )
+    if family.intervals:
+        said.append(
+            f"{counted(family.intervals, 'interval test')}: one is called breached though all hold in at most "
+            f"{family.false_block_by_intervals:.3g} of cases; a model that breaks one passes all in at most "
+            f"{family.false_pass:.3g}."
+        )
+    return [*_wrapped(" ".join(said), ""), ""] if said else []
+
+
+def _wrapped(text: str, indent: str, *, hanging: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDE,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_long_words=True,
+        break_on_hyphens=False,
+    )

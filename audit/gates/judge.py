@@ -1,0 +1,290 @@
+"""One number, p-value or verdict under one rule: what holds, by which numbers, and what would have to change.
+
+The outcome gets no better when an estimate, or either end of its interval, moves against the release, and none when a
+p-value falls, all else being the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from ..runs.schema import EstimateRecord, Finding, PValueRecord
+from .estimates import Entry
+from .policy import Rule
+from .result import Outcome, TestOutcome
+
+OPEN: Final = ("inconclusive", "confounded", "information")  # verdicts that answer nothing
+_CONFOUNDED: Final = "The finding is confounded: its numbers say nothing of training"
+
+
+def number_outcome(rule: Rule, entry: Entry, reference: Entry | None = None) -> TestOutcome:
+    """An estimate under a rule of numbers; ``reference`` is subtracted first, where the rule names one."""
+    estimate = entry.what
+    assert isinstance(estimate, EstimateRecord)
+    if problem := _unusable(estimate, rule):
+        return _said(
+            entry,
+            "missing",
+            f"{entry.address}: {problem}",
+            "Mend the file or the address; a number like this decides nothing.",
+        )
+    address = entry.address
+    if reference is not None:
+        other = reference.what
+        if not isinstance(other, EstimateRecord):
+            return _said(entry, "missing", f"{reference.address} is no estimate to compare with.", "Mend the address.")
+        if problem := _unusable(other, rule):
+            return _said(entry, "missing", f"{reference.address}: {problem}", "Mend the file or the address.")
+        estimate, address = _difference(estimate, other), f"{address} less {reference.address}"
+    numbers = _numbers(estimate) | {"power": _power(entry.finding)}
+    if estimate.value is None:
+        why = estimate.why or "no reason is given"
+        return _said(entry, "inconclusive", f"{address} is undefined: {why}.", f"It must be defined: {why}.", numbers)
+    low, high = (estimate.value, estimate.value) if rule.bound == "value" else (estimate.low, estimate.high)
+    if low is None or high is None:
+        why = estimate.why or "no reason is given"
+        return _said(entry, "inconclusive", f"{address} has no interval: {why}.", "It must have an interval.", numbers)
+    at_limits, change = _against(rule, estimate.value, low, high, estimate.n)
+    shown = f"{address} is {_interval(rule, estimate)}; {_wanted(rule)}"
+    for weak in (_too_weak(rule, estimate), _doubt(entry.finding)):
+        if weak is not None:
+            return _said(entry, "inconclusive", f"{shown}. {weak[0]}.", weak[1], numbers)
+    if at_limits == "pass":
+        for weak in (_open_question(rule, entry.finding), _too_little_power(rule, entry.finding)):
+            if weak is not None:
+                return _said(entry, "inconclusive", f"{shown}. {weak[0]}.", weak[1], numbers)
+    held = {"pass": "so it holds", "breached": "and no part of the interval does", "inconclusive": "and only part does"}
+    if rule.bound == "value":
+        held |= {"breached": "and it does not"}
+    return _said(entry, at_limits, f"{shown}, {held[at_limits]}.", change, numbers)
+
+
+def p_value_outcome(rule: Rule, entry: Entry, *, corrected: float, tests: int, alpha: float) -> TestOutcome:
+    """A p-value under a rule.
+
+    Args:
+        rule: Of p-values.
+        entry: The p-value.
+        corrected: It, after Holm.
+        tests: That Holm corrected over.
+        alpha: Of the policy.
+    """
+    p = entry.what
+    assert isinstance(p, PValueRecord)
+    numbers = {"p": p.value, "p_corrected": corrected, "attainable": p.attainable, "n": p.n,
+               "power": _power(entry.finding)}  # fmt: skip
+    over = f", {_p(corrected, alpha)} after Holm over {tests}" if tests > 1 else ""
+    shown = f"{entry.address} is p = {_p(p.value, alpha)}{over}, against alpha = {alpha:g}"
+    if doubt := _doubt(entry.finding):
+        return _said(entry, "inconclusive", f"{shown}. {doubt[0]}.", doubt[1], numbers)
+    if rule.min_n is not None and p.n < rule.min_n:
+        return _said(entry, "inconclusive", f"{shown}. It rests on n = {p.n:,}; {rule.min_n:,} are asked for.",
+                     f"n must rise from {p.n:,} to {rule.min_n:,}.", numbers)  # fmt: skip
+    if corrected <= alpha:
+        change = "The effect itself must go: more data would make it clearer, not better."
+        return _said(entry, "breached", f"{shown}: the effect is there.", change, numbers)
+    if min(1.0, p.attainable * tests) > alpha:
+        return _said(
+            entry,
+            "inconclusive",
+            f"{shown}. The smallest p-value that this design allows is {p.attainable:.3g}, so it could not have been "
+            f"significant over {tests} tests.",
+            f"The design must allow p-values of {alpha / tests:.3g}: more random draws, or more controls.",
+            numbers,
+        )
+    if weak := _too_little_power(rule, entry.finding):
+        return _said(entry, "inconclusive", f"{shown}. {weak[0]}.", weak[1], numbers)
+    reason = f"{shown}: no effect was seen{_for_power(entry.finding)}."
+    return _said(entry, "pass", reason, "Nothing; a breach needs a p-value of alpha or less after correction.", numbers)
+
+
+def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
+    """A finding's verdict under a rule."""
+    said = str(entry.what)
+    wanted = " or ".join(repr(one) for one in rule.one_of or ())
+    numbers = {"verdict": said, "power": _power(entry.finding)}
+    shown = f"{entry.address} is {said!r}, and must be {wanted}. It says: {entry.finding.claim[:300]}"
+    change = f"The finding must come to {wanted}."
+    if said not in (rule.one_of or ()):
+        if said in OPEN:
+            return _said(entry, "inconclusive", f"{shown} That leaves the question open.", change, numbers)
+        return _said(entry, "breached", shown, change, numbers)
+    if weak := _too_little_power(rule, entry.finding):
+        return _said(entry, "inconclusive", f"{shown} {weak[0]}.", weak[1], numbers)
+    return _said(entry, "pass", shown, "Nothing.", numbers)
+
+
+def corrected_already(entry: Entry) -> TestOutcome | None:
+    """A refusal of a p-value that its room has corrected: a gate corrects over its own family."""
+    assert isinstance(entry.what, PValueRecord)
+    if "Holm" not in entry.what.method:
+        return None
+    reason = f"{entry.address} is corrected already ({entry.what.method}); correcting it again would hide effects."
+    return _said(entry, "missing", reason, "Name the p-value before its correction, such as traps.copies_*/p:arm.")
+
+
+def _said(
+    entry: Entry, outcome: Outcome, reason: str, change: str, numbers: dict[str, Any] | None = None
+) -> TestOutcome:
+    return TestOutcome(
+        address=entry.address, run=entry.run, outcome=outcome, reason=reason, change=change, **(numbers or {})
+    )
+
+
+def _unusable(estimate: EstimateRecord, rule: Rule) -> str | None:
+    """Why no rule can be put to an estimate that is there: it contradicts itself, or is of another unit."""
+    given = {name: number for name in ("value", "low", "high") if (number := getattr(estimate, name)) is not None}
+    for name, number in given.items():
+        if not math.isfinite(number):
+            return f"its {name} is {number}, which is no finite number."
+    low, high = estimate.low, estimate.high
+    if low is not None and high is not None and low > high:
+        return f"its lower bound {low:g} lies above its upper bound {high:g}."
+    if estimate.n < 0 or not 0 < estimate.level < 1:
+        return f"its n is {estimate.n} and its level {estimate.level:g}, which cannot be."
+    least, most = rule.unit_range
+    for name, number in given.items():
+        if not least <= number <= most:
+            return f"wrong unit: its {name} is {number:g}, and {rule.unit} lies in [{least:g}, {most:g}]."
+    return None
+
+
+def _difference(one: EstimateRecord, other: EstimateRecord) -> EstimateRecord:
+    """one - other, [low - high', high - low']: its level is at least the lower of both, whatever their dependence.
+
+    That holds for normal estimates, since sd(X - Y) <= sd(X) + sd(Y); for independent ones it is wide.
+    """
+    whys = "; ".join(why for why in (one.why, other.why) if why) or None
+    whole = None not in (one.low, one.high, other.low, other.high)
+    defined = one.value is not None and other.value is not None
+    return EstimateRecord(
+        value=one.value - other.value if defined else None,  # type: ignore[operator]
+        low=one.low - other.high if whole else None,  # type: ignore[operator]
+        high=one.high - other.low if whole else None,  # type: ignore[operator]
+        level=min(one.level, other.level),
+        n=min(one.n, other.n),
+        method=f"{one.method}, less {other.method}",
+        why=whys or ("one of the two has no interval" if not whole else None),
+    )
+
+
+def _against(rule: Rule, value: float, low: float, high: float, n: int) -> tuple[Outcome, str]:
+    """The outcome by the limits alone, and what would have to change."""
+    least, most = rule.ends
+    room = min(most - high, low - least)
+    if room >= 0:
+        return "pass", f"Nothing: the bound that is against the release has {room:.3g} to spare."
+    over = max(high - most, least - low)
+    if low > most or high < least:
+        nearest = low - most if low > most else least - high
+        return "breached", (
+            f"The whole interval must move by {over:.3g}; even its end nearest to the limit is {nearest:.3g} away. "
+            "More data would not help."
+        )
+    if not least <= value <= most:
+        return "inconclusive", (
+            f"The interval must move by {over:.3g}. The estimate itself lies beyond the limit, so more data alone "
+            "would sooner show a breach."
+        )
+    asked = max(((high - value) / (most - value) if most > value else math.inf) if high > most else 1.0,
+                ((value - low) / (value - least) if value > least else math.inf) if low < least else 1.0)  # fmt: skip
+    more = (
+        f"with the same estimate it would be narrow enough at about {math.ceil(n * asked**2 - 1e-9):,} items instead "
+        f"of {n:,} (roughly: widths fall with 1/sqrt(n))"
+        if math.isfinite(asked) and n > 0
+        else "the estimate lies on the limit, so no number of items would do"
+    )
+    return "inconclusive", f"The bound must move by {over:.3g}: {more}."
+
+
+def _too_weak(rule: Rule, estimate: EstimateRecord) -> tuple[str, str] | None:
+    if rule.bound == "against" and estimate.level < rule.level - 1e-9:
+        return (
+            f"Its interval is at {estimate.level:.4g}, and {rule.level:.4g} is asked for",
+            f"Make the interval at {rule.level:.4g}.",
+        )
+    if rule.min_n is not None and estimate.n < rule.min_n:
+        return (
+            f"It rests on n = {estimate.n:,}, and {rule.min_n:,} are asked for",
+            f"n must rise from {estimate.n:,} to {rule.min_n:,}.",
+        )
+    return None
+
+
+def _doubt(finding: Finding) -> tuple[str, str] | None:
+    if finding.verdict == "confounded":
+        return _CONFOUNDED, "What confounds the finding must be mended first."
+    return None
+
+
+def _open_question(rule: Rule, finding: Finding) -> tuple[str, str] | None:
+    if rule.two_sided and finding.verdict == "inconclusive":
+        return (
+            "The finding leaves its question open, as for a destroyed model: that is no forgetting",
+            "The finding must come to a verdict.",
+        )
+    return None
+
+
+def _too_little_power(rule: Rule, finding: Finding) -> tuple[str, str] | None:
+    if rule.min_power is None:
+        return None
+    power = finding.power
+    if power is None or power.value is None or not 0 <= power.value <= 1:
+        return (
+            f"The finding states no power, and {rule.min_power:g} is asked for",
+            "The audit must state what it could have seen.",
+        )
+    least = power.value if power.low is None else power.low
+    if not least >= rule.min_power:  # also NaN
+        return (
+            f"Its power is {least:.3g}{_for_power(finding)}, and {rule.min_power:g} is asked for",
+            f"Power must rise from {least:.3g} to {rule.min_power:g}: a larger design.",
+        )
+    return None
+
+
+def _for_power(finding: Finding) -> str:
+    return "" if finding.power_for is None else f", for {finding.power_for}"
+
+
+def _power(finding: Finding) -> float | None:
+    power = finding.power
+    return power.value if power is not None and power.value is not None and math.isfinite(power.value) else None
+
+
+def _numbers(estimate: EstimateRecord) -> dict[str, Any]:
+    return {name: getattr(estimate, name) for name in ("value", "low", "high", "level", "n")}
+
+
+def _interval(rule: Rule, estimate: EstimateRecord) -> str:
+    ends = [end for end in rule.ends if math.isfinite(end)]
+    value = _digits(estimate.value, ends)
+    if estimate.low is None or estimate.high is None:
+        return f"{value} (n {estimate.n:,})"
+    return f"{value} [{_digits(estimate.low, ends)}, {_digits(estimate.high, ends)}] (n {estimate.n:,})"
+
+
+def _wanted(rule: Rule) -> str:
+    low, high = rule.ends
+    if rule.direction == "between":
+        return f"it must lie in [{low:g}, {high:g}]"
+    return f"it must be at most {high:g}" if rule.direction == "at_most" else f"it must be at least {low:g}"
+
+
+def _digits(number: float | None, landmarks: list[float]) -> str:
+    """As few digits, 3 or more, as tell the number from every limit."""
+    if number is None:
+        return "undefined"
+    for digits in range(3, 17):
+        text = f"{number:.{digits}g}"
+        if all(
+            (float(text) > mark) == (number > mark) and (float(text) < mark) == (number < mark) for mark in landmarks
+        ):
+            return text
+    return repr(number)
+
+
+def _p(number: float, alpha: float) -> str:
+    return _digits(number, [alpha])

@@ -1,0 +1,289 @@
+"""A whole policy over runs: verdicts, exit codes, waivers, what is asked of the runs themselves."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.errors import DataError, IncompleteRunError, InputError
+from audit.gates.result import GateResult
+from audit.gates.verdict import gate
+from audit.runs.schema import Findings, SelfTestRecord
+from audit.runs.store import Run
+from tests.gates.made import estimate, finding, findings, p_value, policy_of, power, rule, run_of
+
+TODAY = date(2026, 11, 28)
+AUC = {"estimate": "traps.copies_*/auc", "direction": "at_most", "limit": 0.6, "unit": "auc"}
+VERDICT = {"id": "v", "estimate": "traps.overall/verdict", "one_of": ["not found"]}
+P = {"id": "p", "estimate": "traps.copies_*/p:arm", "min_power": 0.8}
+CLEAR, UNSURE, OVER = (0.5, 0.45, 0.55), (0.5, 0.4, 0.65), (0.9, 0.85, 0.95)
+
+
+def traps(*aucs: tuple[float, float, float], verdict: str = "not found", p: float = 0.5) -> Findings:
+    return findings(
+        finding("traps.overall", verdict),
+        *(
+            finding(
+                f"traps.copies_{4**place}",
+                verdict,
+                estimates={"auc": estimate(*auc)},
+                p_values={"arm": p_value(p)},
+                power=power(0.9),
+            )
+            for place, auc in enumerate(aucs)
+        ),
+    )
+
+
+def judged(tmp_path: Path, text: str, made: Findings, **more: Any) -> GateResult:
+    run = run_of(tmp_path / "run", made, **more)
+    return gate([run], policy_of(tmp_path, text), today=TODAY)
+
+
+def outcomes(result: GateResult) -> dict[str, str]:
+    return {one.id: one.outcome for one in result.rules}
+
+
+@pytest.mark.parametrize(
+    ("aucs", "verdict", "code"),
+    [
+        ((CLEAR, CLEAR), "pass", 0),
+        ((CLEAR, UNSURE), "inconclusive", 4),
+        ((OVER, UNSURE), "breached", 1),
+        ((CLEAR, OVER), "breached", 1),
+    ],
+)
+def test_every_match_of_a_rule_must_hold(tmp_path: Path, aucs: Any, verdict: str, code: int) -> None:
+    result = judged(tmp_path, rule(**AUC), traps(*aucs))
+    assert (result.verdict, result.exit_code) == (verdict, code)
+    assert len(next(one for one in result.rules if one.id == "r").tests) == 2
+
+
+@pytest.mark.parametrize(
+    ("on_missing", "verdict", "outcome"),
+    [("fail", "breached", "missing"), ("inconclusive", "inconclusive", "missing"), ("skip", "inconclusive", "skipped")],
+)
+def test_what_is_missing_never_passes_and_the_nearest_is_named(
+    tmp_path: Path, on_missing: str, verdict: str, outcome: str
+) -> None:
+    result = judged(tmp_path, rule(**AUC | {"estimate": "traps.copies_1/auk"}, on_missing=on_missing), traps(CLEAR))
+    assert result.verdict == verdict
+    assert outcomes(result)["r"] == outcome
+    assert "Did you mean 'traps.copies_1/auc'?" in next(one.reason for one in result.rules if one.id == "r")
+
+
+def test_a_pattern_that_matches_nothing_is_missing(tmp_path: Path) -> None:
+    result = judged(tmp_path, rule(**AUC | {"estimate": "extraction.*/rate"}), traps(CLEAR))
+    assert result.verdict == "breached"
+    assert outcomes(result)["r"] == "missing"
+
+
+def test_warnings_do_not_block_and_alone_are_no_pass(tmp_path: Path) -> None:
+    warn = rule(**AUC, severity="warn")
+    assert judged(tmp_path, warn + rule(**VERDICT), traps(OVER)).verdict == "pass"
+    skipped = rule(**VERDICT | {"estimate": "x/verdict"}, on_missing="skip")
+    result = gate([tmp_path / "run"], policy_of(tmp_path, warn + skipped), today=TODAY)
+    assert (result.verdict, result.exit_code) == ("inconclusive", 4)
+    assert "No blocking rule was tested and held" in result.summary
+
+
+def test_a_finding_that_makes_no_claim_is_passed_by_where_a_pattern_names_many(tmp_path: Path) -> None:
+    made = findings(finding("remediation.npo", "not found"), finding("remediation.subject", "information"))
+    text = rule(estimate="remediation.*/verdict", one_of=["not found"])
+    assert judged(tmp_path, text, made).verdict == "pass"
+    named = rule(estimate="remediation.subject/verdict", one_of=["not found"])
+    assert gate([tmp_path / "run"], policy_of(tmp_path, named), today=TODAY).verdict == "inconclusive"
+
+
+def test_holm_is_over_all_p_values_of_blocking_rules(tmp_path: Path) -> None:
+    """p = 0.02 alone is a breach; over 4 p-values it is 0.08, and none."""
+    made = traps(CLEAR, p=0.02)
+    assert judged(tmp_path, rule(**P), made).verdict == "breached"
+    four = traps(CLEAR, CLEAR, CLEAR, CLEAR, p=0.02)
+    result = gate([run_of(tmp_path / "four", four)], policy_of(tmp_path, rule(**P)), today=TODAY)
+    assert result.verdict == "pass"
+    assert {one.p_corrected for one in result.rules[-1].tests} == {0.08}
+    assert (result.family.p_values, result.family.alpha) == (4, 0.05)
+
+
+def test_the_errors_that_interval_rules_make_are_told(tmp_path: Path) -> None:
+    family = judged(tmp_path, rule(**AUC), traps(CLEAR, CLEAR, CLEAR)).family
+    assert (family.intervals, family.false_block_by_intervals, family.false_pass) == (3, 0.075, 0.025)
+
+
+# Waivers
+
+
+def waiver(**keys: str) -> str:
+    given = {
+        "rule": "r",
+        "reason": "Known, and mended in March.",
+        "approver": "A. Person",
+        "expires": "2026-12-31",
+    } | keys
+    return "[[waivers]]\n" + "".join(f'{key} = "{value}"\n' for key, value in given.items())
+
+
+@pytest.mark.parametrize(
+    ("keys", "applied", "why"),
+    [
+        ({}, True, "Applied"),
+        ({"expires": "2026-11-28"}, True, "Applied"),
+        ({"expires": "2026-11-27"}, False, "Not applied: it expired on 2026-11-27."),
+        ({"run": "audit-of-another-day"}, False, "it is for the run 'audit-of-another-day' alone"),
+        ({"model": "a" * 64}, True, "Applied"),
+        ({"model": "b" * 64}, False, "it is for the model bbbbbbbbbbbb... alone"),
+    ],
+)
+def test_a_waiver_counts_until_its_day_for_its_run_and_model(
+    tmp_path: Path, keys: dict[str, str], applied: bool, why: str
+) -> None:
+    result = judged(tmp_path, rule(**AUC) + rule(**VERDICT) + waiver(**keys), traps(OVER))
+    assert result.verdict == ("pass" if applied else "breached")
+    assert outcomes(result)["r"] == ("waived" if applied else "breached")
+    assert result.waivers[0].applied is applied
+    assert why in result.waivers[0].why
+    if applied:
+        reason = next(one.reason for one in result.rules if one.id == "r")
+        assert "by A. Person: Known, and mended in March. It was breached: traps.copies_1/auc is 0.9" in reason
+
+
+def test_waivers_alone_make_no_pass(tmp_path: Path) -> None:
+    result = judged(tmp_path, rule(**AUC) + waiver(), traps(OVER))
+    assert result.verdict == "inconclusive"
+    assert result.summary == "No blocking rule was tested and held, which is no pass. 1 rule waived."
+
+
+def test_a_waiver_that_is_not_needed_is_told(tmp_path: Path) -> None:
+    result = judged(tmp_path, rule(**AUC) + waiver(), traps(CLEAR))
+    assert result.verdict == "pass"
+    assert result.waivers[0].why == "Not needed: the rule did not fail."
+
+
+# What is asked of the runs
+
+
+def self_test(**keys: Any) -> SelfTestRecord:
+    given = {"moment": "2026-11-20T12:00:00+00:00", "palimpsest": "0.1.0", "commit": "c", "passed": True,
+             "instruments": {"traps": True}, "sha256": "0" * 64}  # fmt: skip
+    return SelfTestRecord(**given | keys)
+
+
+ASKED = "[self_test]\nrequired = true\nmax_age_days = 30\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (self_test(), None),
+        (None, "no self-test of this code on that machine stood"),
+        (self_test(passed=False), "the self-test of 2026-11-20T12:00:00+00:00 failed"),
+        (self_test(instruments={"traps": True, "eco": False}), "failed (eco)"),
+        (self_test(instruments={}), "names no instrument"),
+        (self_test(moment="2026-10-20T12:00:00+00:00"), "40.0 days old when the run began; at most 30"),
+        (self_test(moment="2026-11-29T13:00:00+00:00"), "is not from before the run"),
+        (self_test(moment="yesterday"), "is not from before the run"),
+        (self_test(commit="d"), "is of other code (0.1.0, d)"),
+    ],
+)
+def test_a_self_test_that_is_asked_for_must_have_passed_in_time(tmp_path: Path, found: Any, said: str | None) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    made = Run.open(run).record.provenance
+    changed = {"created": "2026-11-29T12:00:00+00:00", "palimpsest": "0.1.0", "commit": "c"}
+    record = {"self_test": found, "provenance": made.model_copy(update=changed)}
+    run = run_of(tmp_path / "other", traps(CLEAR), record=record)
+    result = gate([run], policy_of(tmp_path, ASKED + rule(**AUC)), today=TODAY)
+    assert (result.verdict, result.exit_code) == (("pass", 0) if said is None else ("self-test failed", 5))
+    assert said is None or said in result.rules[0].reason
+    assert outcomes(result)["r"] == "pass"  # the rules are told all the same
+
+
+def test_a_self_test_that_failed_counts_though_nobody_asks(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR), record={"self_test": self_test(passed=False)})
+    assert gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY).exit_code == 5
+
+
+@pytest.mark.parametrize("demand", ["fail", "note"])
+def test_the_policy_that_was_named_before_scoring_is_compared(tmp_path: Path, demand: str) -> None:
+    loaded = policy_of(tmp_path, f'require_preregistered = "{demand}"\n' + rule(**AUC))
+    for name, sha256, said in (
+        ("same", loaded.sha256, None),
+        ("none", None, "no policy was named before scoring"),
+        ("other", "f" * 64, "another policy was named before scoring (ffffffffffff..."),
+    ):
+        run = run_of(tmp_path / name, traps(CLEAR), policy_sha256=sha256)
+        result = gate([run], loaded, today=TODAY)
+        one = next(one for one in result.rules if one.id == "policy.preregistered")
+        assert result.verdict == ("breached" if said and demand == "fail" else "pass")
+        assert said is None or said in one.reason
+    run = run_of(tmp_path / "later", traps(CLEAR), record={"policy_sha256": loaded.sha256})  # written in afterwards
+    one = next(one for one in gate([run], loaded, today=TODAY).rules if one.id == "policy.preregistered")
+    assert "opening.json does not say" in one.reason
+
+
+def test_a_seal_is_asked_for_and_a_broken_one_is_refused(tmp_path: Path) -> None:
+    from audit.runs.seal.make import seal_run
+
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    loaded = policy_of(tmp_path, 'require_seal = "fail"\n' + rule(**AUC))
+    assert gate([run], loaded, today=TODAY).verdict == "breached"
+    seal_run(run)
+    result = gate([run], loaded, today=TODAY)
+    assert result.verdict == "pass"
+    assert result.runs[0].seal == "sealed, as it was"
+    content = (run / "findings.json").read_text(encoding="utf-8")
+    (run / "findings.json").write_text(content.replace("0.55", "0.45"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"is not as it was sealed(.|\n)*'findings.json' was changed"):
+        gate([run], loaded, today=TODAY)
+
+
+def test_a_run_that_has_not_ended_and_one_that_is_none(tmp_path: Path) -> None:
+    loaded = policy_of(tmp_path, rule(**AUC))
+    run = run_of(tmp_path / "run", traps(CLEAR), finished=False)
+    with pytest.raises(IncompleteRunError, match=r"has not ended \(interrupted\), so there is nothing to judge"):
+        gate([run], loaded, today=TODAY)
+    with pytest.raises(InputError, match="there is no run folder at"):
+        gate([tmp_path / "rum"], loaded, today=TODAY)
+    with pytest.raises(InputError, match="no run was named"):
+        gate([], loaded, today=TODAY)
+
+
+def test_a_number_that_json_turns_into_infinity_never_passes(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    content = json.loads((run / "findings.json").read_text(encoding="utf-8"))
+    content["sections"][0]["findings"][1]["estimates"]["auc"]["low"] = "LOW"
+    (run / "findings.json").write_text(json.dumps(content).replace('"LOW"', "-1e999"), encoding="utf-8")
+    result = gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY)
+    assert result.verdict == "breached"
+    assert result.rules[-1].reason == "traps.copies_1/auc: its low is -inf, which is no finite number."
+
+
+def test_runs_are_judged_together_and_must_be_of_one_model(tmp_path: Path) -> None:
+    loaded = policy_of(
+        tmp_path, rule(**AUC) + rule(id="x", estimate="extraction.overall/verdict", one_of=["not found"])
+    )
+    one = run_of(tmp_path / "one", traps(CLEAR))
+    two = run_of(tmp_path / "two", findings(finding("extraction.overall", "not found")))
+    assert gate([one], loaded, today=TODAY).verdict == "breached"
+    assert gate([one, two], loaded, today=TODAY).verdict == "pass"
+    worse = run_of(tmp_path / "worse", traps(OVER))
+    assert gate([one, two, worse], loaded, today=TODAY).verdict == "breached"
+    with pytest.raises(InputError, match="are the same run. Name it once"):
+        gate([one, one], loaded, today=TODAY)
+    other = run_of(tmp_path / "other", findings(finding("extraction.overall", "not found")), model="other")
+    with pytest.raises(InputError, match=r"are of different models \(weights aaaaaaaaaaaa... and bbbbbbbbbbbb...\)"):
+        gate([one, other], loaded, today=TODAY)
+    assert gate([one, other], loaded, today=TODAY, different_models=True).verdict == "pass"
+
+
+def test_two_gates_on_one_run_give_the_same_bytes(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR, UNSURE, OVER, p=0.01))
+    loaded = policy_of(tmp_path, rule(**AUC) + rule(**P) + rule(**VERDICT) + waiver())
+    first, second = (gate([run], loaded, today=TODAY).canonical() for _ in range(2))
+    assert first == second
+    read = GateResult.model_validate_json(first)
+    assert read.canonical() == first
