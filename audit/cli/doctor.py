@@ -1,7 +1,12 @@
-"""``palimpsest doctor``: is the instrument itself in order?"""
+"""``palimpsest doctor``: is the instrument itself in order?
+
+``--known-answers`` asks every instrument what is known (`audit.selftest`). Rooms are named as text and imported when
+they are asked, as the verbs are, so that this package does not depend on the other.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -10,11 +15,16 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import InputError
 from . import options
+from .endings import interrupted
+
+if TYPE_CHECKING:
+    from ..selftest.answers import Instrument, Known
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "scipy", "scikit-learn", "pyarrow")
@@ -24,6 +34,7 @@ EXTRAS = {
     "scale": "vllm",
     "dashboard": "streamlit",
 }
+ROOMS = ("audit.selftest.instruments", "unlearn.selftest.instruments")  # each with INSTRUMENTS
 LEAST_DISK = 2 * 1024**3  # bytes
 
 
@@ -38,21 +49,107 @@ class Check:
 
 @app.command()
 def doctor(
-    cache: Annotated[Path | None, typer.Option(help="Folder of built testbeds; default as in testbed build.")] = None,
+    known_answers: Annotated[
+        bool,
+        typer.Option(
+            "--known-answers", help="Ask every instrument what is known, and keep the result for later runs; minutes."
+        ),
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Ask this instrument alone (repeatable); nothing is kept.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of built testbeds and self-tests; default as in testbed build.")
+    ] = None,
     as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check versions, devices, memory, disk, and that the import names audit and unlearn are this project's.
 
-    Exit code: 0 when nothing needs mending, 2 otherwise.
+    With --known-answers also whether each instrument finds what was planted and nothing where nothing is.
+
+    Exit code: 0 when nothing needs mending, 5 when an instrument failed, 2 otherwise.
     """
+    if only and not known_answers:
+        raise InputError("--only names an instrument of --known-answers; give both, or neither.")
     checks = [*_python(), *_packages(), *_import_names(), *_devices(), *_disk(cache)]
+    problem = any(check.state == "problem" for check in checks)
+    if not known_answers:
+        if as_json:
+            print(json.dumps([asdict(check) for check in checks], indent=2))
+        else:
+            _print_checks(checks)
+        sys.exit(2 if problem else 0)
+    if not as_json:
+        _print_checks(checks)
+    if any(check.state == "problem" and check.name in PACKAGES for check in checks):
+        raise InputError("the instruments cannot be asked before the packages above are installed.")
+    told = _known_answers(only or [], cache, as_json=as_json, quiet=quiet)
     if as_json:
-        print(json.dumps([asdict(check) for check in checks], indent=2))
-    else:
-        wide = max(len(check.name) for check in checks)
-        for check in checks:
-            print(f"{check.state:<8}{check.name:<{wide}}  {check.detail}")
-    sys.exit(2 if any(check.state == "problem" for check in checks) else 0)
+        print(json.dumps({"environment": [asdict(check) for check in checks], **told}, indent=2))
+    sys.exit(5 if not told["passed"] else 2 if problem else 0)
+
+
+def _print_checks(checks: list[Check]) -> None:
+    wide = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.state:<8}{check.name:<{wide}}  {check.detail}")
+
+
+def _known_answers(only: list[str], cache: Path | None, *, as_json: bool, quiet: bool) -> dict[str, Any]:
+    """Ask, print a line for each answer, keep the result of a whole round, and say what failed."""
+    from ..progress import progress_bars
+    from ..runs.self_test import keep
+    from ..selftest.ask import ask
+    from ..text.safe import for_terminal
+
+    options.quiet_libraries()
+    chosen = _instruments(only)
+    wide = max(len(one.name) for one in chosen)
+
+    def line(instrument: str, known: Known) -> None:
+        if as_json:
+            return
+        said = f"{'ok' if known.passed else 'FAILED':<8}{instrument:<{wide}}  {known.name}: {known.got}"
+        if not known.passed:
+            said += f"; expected {known.expected} ({known.why})"
+        print(for_terminal(said), flush=True)
+
+    kept = "nothing is kept of a self-test that did not end; the same command begins anew."
+    with interrupted(kept), progress_bars(quiet=quiet or as_json) as progress:
+        found = ask(chosen, progress=progress, on_answer=line)
+    checks = [(instrument, known.to_record()) for instrument, known in found]
+    failed = [(instrument, known) for instrument, known in found if not known.passed]
+    told: dict[str, Any] = {
+        "passed": not failed,
+        "failed": sorted({instrument for instrument, _ in failed}),
+        "record": None,
+        "checks": [{"instrument": instrument, **known} for instrument, known in checks],
+    }
+    if not only:
+        told["record"] = keep(checks, cache=cache).model_dump()
+    if not as_json:
+        n = len(found)
+        if failed:
+            names = ", ".join(told["failed"])
+            print(f"\n{len(failed)} of {n} known answers are wrong: {names}. Believe nothing that these say.")
+        else:
+            print(f"\nAll {n} known answers of {len(chosen)} instruments are right.")
+        if only:
+            print("Part of the instruments was asked, so the result is not kept for later runs.")
+    return told
+
+
+def _instruments(only: list[str]) -> list[Instrument]:
+    every: list[Instrument] = [one for room in ROOMS for one in importlib.import_module(room).INSTRUMENTS]
+    names = [one.name for one in every]
+    for name in only:
+        if name not in names:
+            from ..text.safe import did_you_mean, quoted
+
+            hint = did_you_mean(name, names)
+            raise InputError(f"--only is {quoted(name)}; expected one of {', '.join(names)}.{hint}")
+    return [one for one in every if not only or one.name in only]
 
 
 def _python() -> list[Check]:

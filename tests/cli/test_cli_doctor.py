@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 
 import audit.cli.doctor
+from audit.runs.self_test import latest
+from audit.selftest.answers import Instrument, Known, near
 from tests.cli.conftest import Call
 
 
@@ -63,3 +68,79 @@ def test_a_missing_package_is_a_problem_with_the_command_that_mends_it(
     assert code == 2
     assert "problem no-such-package" in out
     assert "pip install palimpsest-audit" in out
+
+
+RIGHT = near("one and one", 2.0, 2.0, "arithmetic")
+WRONG = near("one and two", 2.0, 3.0, "arithmetic")
+
+
+@pytest.fixture
+def instruments(monkeypatch: pytest.MonkeyPatch) -> list[Instrument]:
+    """Two instruments that answer at once, in place of all."""
+    found = [Instrument("sums", lambda work: iter([RIGHT])), Instrument("products", lambda work: iter([RIGHT]))]
+    monkeypatch.setattr(audit.cli.doctor, "ROOMS", ("made",))
+    monkeypatch.setitem(sys.modules, "made", SimpleNamespace(INSTRUMENTS=found))
+    return found
+
+
+@pytest.mark.usefixtures("instruments")
+def test_known_answers_that_are_right_are_told_and_kept(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("doctor", "--known-answers", "--cache", tmp_path / "cache")
+    assert code == 0, err
+    assert "ok      sums      one and one: 2" in out
+    assert "All 2 known answers of 2 instruments are right." in out
+    kept = latest(tmp_path / "cache")
+    assert kept is not None
+    assert (kept.passed, kept.instruments) == (True, {"sums": True, "products": True})
+
+
+def test_a_wrong_answer_is_named_with_what_was_expected_and_kept_as_failed(
+    call: Call, instruments: list[Instrument], tmp_path: Path
+) -> None:
+    instruments.append(Instrument("threes", lambda work: iter([WRONG])))
+    code, out, _ = call("doctor", "--known-answers", "--cache", tmp_path / "cache", "--quiet")
+    assert code == 5
+    assert "FAILED  threes    one and two: 2; expected 3 (to 1e-09) (arithmetic)" in out
+    assert "1 of 3 known answers are wrong: threes." in out
+    kept = latest(tmp_path / "cache")
+    assert kept is not None
+    assert (kept.passed, kept.instruments["threes"]) == (False, False)
+    code, out, _ = call("doctor", "--known-answers", "--cache", tmp_path / "cache", "--json")
+    told = json.loads(out)
+    assert (code, told["passed"], told["failed"]) == (5, False, ["threes"])
+    assert told["record"]["sha256"] == getattr(latest(tmp_path / "cache"), "sha256", None)
+
+
+@pytest.mark.usefixtures("instruments")
+def test_part_of_the_instruments_is_not_kept(call: Call, refused: Callable[..., str], tmp_path: Path) -> None:
+    code, out, _ = call("doctor", "--known-answers", "--only", "sums", "--cache", tmp_path / "cache")
+    assert code == 0
+    assert "is not kept" in out
+    assert latest(tmp_path / "cache") is None
+    assert "Did you mean 'products'?" in call("doctor", "--known-answers", "--only", "product").err
+    assert "give both, or neither" in refused("doctor", "--only", "sums")
+
+
+@pytest.mark.usefixtures("instruments")
+def test_an_environment_that_needs_mending_is_told_beside_right_answers(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - 2**30, 2**30))
+    assert call("doctor", "--known-answers", "--cache", tmp_path / "cache").code == 2
+    assert latest(tmp_path / "cache") is not None
+    monkeypatch.setattr(audit.cli.doctor, "PACKAGES", ("no-such-package",))
+    code, _, err = call("doctor", "--known-answers", "--cache", tmp_path / "other")
+    assert code == 2
+    assert "cannot be asked before" in err
+
+
+def test_an_interrupted_self_test_keeps_nothing(call: Call, instruments: list[Instrument], tmp_path: Path) -> None:
+    def interrupt(work: Path) -> Iterator[Known]:
+        yield RIGHT
+        raise KeyboardInterrupt
+
+    instruments.append(Instrument("slow", interrupt))
+    code, _, err = call("doctor", "--known-answers", "--cache", tmp_path / "cache")
+    assert code == 3
+    assert "begins anew" in err
+    assert latest(tmp_path / "cache") is None
