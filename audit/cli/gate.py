@@ -48,6 +48,13 @@ Today = Annotated[
 DifferentModels = Annotated[
     bool, typer.Option("--different-models", help="Allow runs of models with other weights to be judged together.")
 ]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option("--head", metavar="HEX", help="Published head of a run's seal; once for each run, in their order."),
+]
+PublicKey = Annotated[
+    Path | None, typer.Option(help="The key that must have signed every seal: PEM, OpenSSH, raw or hexadecimal.")
+]
 
 
 @app.callback()
@@ -63,14 +70,16 @@ def check(
     out: Annotated[Path | None, typer.Option(help="Write there instead of to standard output.")] = None,
     today: Today = None,
     different_models: DifferentModels = False,
+    head: Heads = None,
+    public_key: PublicKey = None,
 ) -> None:
     """Judge runs by a policy; the exit code is the verdict."""
-    loaded, result = _judge(runs, policy, today, different_models)
+    loaded, result = _judge(runs, policy, today, different_models, head, public_key)
     written = _written(result, loaded, format)
     if out is None:
         print(written, end="")
     else:
-        _refuse_run(out)
+        options.refuse_inside_run(out)
         from ..text.files import write_text
 
         write_text(out, written)
@@ -85,11 +94,13 @@ def explain(
     policy: PolicyOption,
     today: Today = None,
     different_models: DifferentModels = False,
+    head: Heads = None,
+    public_key: PublicKey = None,
 ) -> None:
     """Say what a rule looked at, and what would have to change for it to hold."""
     from ..gates.formats.text import explain_text
 
-    _, result = _judge(runs, policy, today, different_models)
+    _, result = _judge(runs, policy, today, different_models, head, public_key)
     found = next((one for one in result.rules if one.id == rule), None)
     if found is None:
         known = [one.id for one in result.rules]
@@ -126,14 +137,30 @@ def policies() -> None:
         print(for_terminal(f"{name}: {found.title}\n    {path}"))
 
 
-def _judge(runs: list[Path], policy: str, today: str | None, different_models: bool) -> tuple[LoadedPolicy, GateResult]:
+def _judge(
+    runs: list[Path],
+    policy: str,
+    today: str | None,
+    different_models: bool,
+    heads: list[str] | None,
+    public_key: Path | None,
+) -> tuple[LoadedPolicy, GateResult]:
     from ..gates.policy import load_policy
     from ..gates.shipped import find_policy
     from ..gates.verdict import gate
+    from ..runs.seal.check import parse_head
+    from ..runs.seal.signing import read_public_key
 
     day = _day(today)
     loaded = load_policy(find_policy(policy))
-    return loaded, gate(runs, loaded, today=day, different_models=different_models)
+    return loaded, gate(
+        runs,
+        loaded,
+        today=day,
+        different_models=different_models,
+        heads=[parse_head(one) for one in heads or ()],
+        public_key=None if public_key is None else read_public_key(public_key),
+    )
 
 
 def _day(text: str | None) -> date:
@@ -161,9 +188,3 @@ def _written(result: GateResult, loaded: LoadedPolicy, format: Format) -> str:
     if format == "sarif":
         return as_sarif(result, where)
     return as_github(result, where) if format == "github" else as_text(result)
-
-
-def _refuse_run(out: Path) -> None:
-    """A run's folder holds its evidence alone."""
-    if (out.absolute().parent / "run.json").exists():
-        raise InputError(f"--out {out} lies in a run's folder, which holds evidence alone. Choose another place.")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,7 +78,7 @@ def seal(
             f"{options.shown(run)}: {first}: {record.heading.files.count:,} files ({size / 1e6:,.1f} MB), "
             f"{record.heading.tables.count:,} tables whose rows can be disclosed one by one",
             f"head       {record.head}",
-            f"opening    {record.heading.opening_sha256 or 'none: an older version made this run'}",
+            f"opening    {record.heading.opening_sha256 or 'none: an older version made this run, or it was removed'}",
             f"policy     {record.heading.policy_sha256 or 'none'}"
             + (f" ({record.heading.policy_named})" if record.heading.policy_named else ""),
             f"signed by  {record.public_key or 'nobody'}",
@@ -226,7 +227,9 @@ def check_proof(
         raise DataError(f"{proof} proves nothing: {error}") from error
     if as_json:
         rows = [{"place": row.place, "row": row.row} for row in told.rows]
-        print(json.dumps({"holds": True, "run": told.heading.id, "head": told.head, "rows": rows}, indent=2))
+        given = {"head_given": known_head is not None, "public_key_given": known_key is not None}
+        shown = {"holds": True, "run": told.heading.id, "head": told.head, "public_key": told.public_key}
+        print(json.dumps(shown | given | {"rows": rows}, indent=2))
         return
     lines = [f"{_counted(told)} of {told.table.path} ({told.table.rows:,} rows), run {told.heading.id}:"]
     for row, values in zip(told.rows, proof_summary(told), strict=True):
@@ -249,6 +252,18 @@ def export(
     gate: Annotated[
         Path | None, typer.Option(help="A gate's result on this run: palimpsest gate RUN --policy FILE --format json.")
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME", help="Judge the run anew by this policy; --gate must agree. Else it is believed."
+        ),
+    ] = None,
+    today: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", help="Day on which --policy reads waivers; default: that of --gate, or now."
+        ),
+    ] = None,
     role: Annotated[str | None, typer.Option(help="Role of the model that it speaks of; default: subject.")] = None,
     assessor: Annotated[str | None, typer.Option(help="Organisation that audited (CycloneDX).")] = None,
     third_party: Annotated[
@@ -264,11 +279,13 @@ def export(
 
     if out is not None:
         _refuse_inside(out, run)
+    judged = None if policy is None else _judged(run, policy, gate, today)
     with progress_bars(quiet=quiet) as progress:
         content, secret = export_run(
             run,
             format_,
             gate=gate,
+            judged=judged,
             role=role,
             assessor=assessor,
             third_party=third_party,
@@ -279,7 +296,28 @@ def export(
         print(content.decode(), end="")
         return
     write_bytes(out, content, secret=secret)
-    _say([f"wrote {options.shown(out)}. It is not signed: sign it with the tool that your pipeline signs with."])
+    believed = None if policy is not None else gate
+    _say(
+        [
+            f"wrote {options.shown(out)}. It is not signed: sign it with the tool that your pipeline signs with.",
+            *([f"{options.shown(believed)} was believed: --policy judges the run anew."] if believed else []),
+        ]
+    )
+
+
+def _judged(run: Path, policy: str, given: Path | None, today: str | None) -> bytes:
+    """A gate's result on the run, as it is now."""
+    from ..gates.policy import load_policy, parse_day
+    from ..gates.shipped import find_policy
+    from ..gates.verdict import gate
+    from ..runs.seal.gate_result import day_of
+
+    told = day_of(given) if today is None and given is not None else today
+    try:
+        day = datetime.now(UTC).date() if told is None else parse_day(told, "--today" if today else f"today in {given}")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return gate([run], load_policy(find_policy(policy)), today=day).canonical().encode()
 
 
 def _refuse_inside(out: Path, run: Path) -> None:

@@ -101,7 +101,7 @@ def preregistered(loaded: LoadedPolicy, opened: Sequence[Opened]) -> RuleOutcome
         "This very policy was named before anything was scored",
         "block" if loaded.policy.require_preregistered == "fail" else "info",
         problems,
-        "Each run named this policy, by its hash, before anything was scored.",
+        "The records of each run say that it named this policy, by its hash, before anything was scored.",
         "Name the policy in the plan, or with --policy, and make the run again.",
     )
 

@@ -15,13 +15,14 @@ from .policy import Rule
 from .result import Outcome, TestOutcome
 
 OPEN: Final = ("inconclusive", "confounded", "information")  # verdicts that answer nothing
-_CONFOUNDED: Final = "The finding is confounded: its numbers say nothing of training"
+_ROUNDING: Final = 1e-9
 
 
 def number_outcome(rule: Rule, entry: Entry, reference: Entry | None = None) -> TestOutcome:
     """An estimate under a rule of numbers; ``reference`` is subtracted first, where the rule names one."""
     estimate = entry.what
-    assert isinstance(estimate, EstimateRecord)
+    if not isinstance(estimate, EstimateRecord):
+        return _other_kind(entry, "a number")
     if problem := _unusable(estimate, rule):
         return _said(
             entry,
@@ -32,8 +33,15 @@ def number_outcome(rule: Rule, entry: Entry, reference: Entry | None = None) -> 
     address = entry.address
     if reference is not None:
         other = reference.what
+        if (reference.run, reference.address) == (entry.run, entry.address):
+            return _said(
+                entry,
+                "missing",
+                f"{entry.address} would be compared with itself: the difference is 0 whatever is found.",
+                "Name the estimate of a model that never knew as reference.",
+            )
         if not isinstance(other, EstimateRecord):
-            return _said(entry, "missing", f"{reference.address} is no estimate to compare with.", "Mend the address.")
+            return _other_kind(reference, "a number")
         if problem := _unusable(other, rule):
             return _said(entry, "missing", f"{reference.address}: {problem}", "Mend the file or the address.")
         estimate, address = _difference(estimate, other), f"{address} less {reference.address}"
@@ -47,11 +55,13 @@ def number_outcome(rule: Rule, entry: Entry, reference: Entry | None = None) -> 
         return _said(entry, "inconclusive", f"{address} has no interval: {why}.", "It must have an interval.", numbers)
     at_limits, change = _against(rule, estimate.value, low, high, estimate.n)
     shown = f"{address} is {_interval(rule, estimate)}; {_wanted(rule)}"
-    for weak in (_too_weak(rule, estimate), _doubt(entry.finding)):
+    compared = [entry] if reference is None else [entry, reference]
+    for weak in (_too_weak(rule, estimate), *map(_doubt, compared)):
         if weak is not None:
             return _said(entry, "inconclusive", f"{shown}. {weak[0]}.", weak[1], numbers)
     if at_limits == "pass":
-        for weak in (_open_question(rule, entry.finding), _too_little_power(rule, entry.finding)):
+        questions = [_open_question(rule, one.finding) for one in compared]
+        for weak in (*questions, _too_little_power(rule, entry.finding)):
             if weak is not None:
                 return _said(entry, "inconclusive", f"{shown}. {weak[0]}.", weak[1], numbers)
     held = {"pass": "so it holds", "breached": "and no part of the interval does", "inconclusive": "and only part does"}
@@ -71,12 +81,20 @@ def p_value_outcome(rule: Rule, entry: Entry, *, corrected: float, tests: int, a
         alpha: Of the policy.
     """
     p = entry.what
-    assert isinstance(p, PValueRecord)
+    if not isinstance(p, PValueRecord):
+        return _other_kind(entry, "a p-value")
+    if p.n < 1 or p.value < p.attainable - _ROUNDING:
+        return _said(
+            entry,
+            "missing",
+            f"{entry.address} contradicts itself: p = {p.value:g}, the smallest possible {p.attainable:g}, n = {p.n}.",
+            "Mend the file; a p-value like this decides nothing.",
+        )
     numbers = {"p": p.value, "p_corrected": corrected, "attainable": p.attainable, "n": p.n,
                "power": _power(entry.finding)}  # fmt: skip
     over = f", {_p(corrected, alpha)} after Holm over {tests}" if tests > 1 else ""
     shown = f"{entry.address} is p = {_p(p.value, alpha)}{over}, against alpha = {alpha:g}"
-    if doubt := _doubt(entry.finding):
+    if doubt := _doubt(entry):
         return _said(entry, "inconclusive", f"{shown}. {doubt[0]}.", doubt[1], numbers)
     if rule.min_n is not None and p.n < rule.min_n:
         return _said(entry, "inconclusive", f"{shown}. It rests on n = {p.n:,}; {rule.min_n:,} are asked for.",
@@ -101,11 +119,15 @@ def p_value_outcome(rule: Rule, entry: Entry, *, corrected: float, tests: int, a
 
 def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
     """A finding's verdict under a rule."""
-    said = str(entry.what)
+    if not isinstance(entry.what, str):
+        return _other_kind(entry, "a verdict")
+    said = entry.what
     wanted = " or ".join(repr(one) for one in rule.one_of or ())
     numbers = {"verdict": said, "power": _power(entry.finding)}
     shown = f"{entry.address} is {said!r}, and must be {wanted}. It says: {entry.finding.claim[:300]}"
     change = f"The finding must come to {wanted}."
+    if entry.beside is not None and (doubt := _doubt(entry)):
+        return _said(entry, "inconclusive", f"{shown} {doubt[0]}.", doubt[1], numbers)
     if said not in (rule.one_of or ()):
         if said in OPEN:
             return _said(entry, "inconclusive", f"{shown} That leaves the question open.", change, numbers)
@@ -117,8 +139,7 @@ def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
 
 def corrected_already(entry: Entry) -> TestOutcome | None:
     """A refusal of a p-value that its room has corrected: a gate corrects over its own family."""
-    assert isinstance(entry.what, PValueRecord)
-    if "Holm" not in entry.what.method:
+    if not isinstance(entry.what, PValueRecord) or "Holm" not in entry.what.method:
         return None
     reason = f"{entry.address} is corrected already ({entry.what.method}); correcting it again would hide effects."
     return _said(entry, "missing", reason, "Name the p-value before its correction, such as traps.copies_*/p:arm.")
@@ -132,21 +153,55 @@ def _said(
     )
 
 
+def _other_kind(entry: Entry, expected: str) -> TestOutcome:
+    return _said(entry, "missing", f"{entry.address} is not {expected}, which the rule asks for.", "Mend the address.")
+
+
 def _unusable(estimate: EstimateRecord, rule: Rule) -> str | None:
     """Why no rule can be put to an estimate that is there: it contradicts itself, or is of another unit."""
-    given = {name: number for name in ("value", "low", "high") if (number := getattr(estimate, name)) is not None}
-    for name, number in given.items():
-        if not math.isfinite(number):
-            return f"its {name} is {number}, which is no finite number."
-    low, high = estimate.low, estimate.high
-    if low is not None and high is not None and low > high:
-        return f"its lower bound {low:g} lies above its upper bound {high:g}."
-    if estimate.n < 0 or not 0 < estimate.level < 1:
-        return f"its n is {estimate.n} and its level {estimate.level:g}, which cannot be."
+    if problem := _contradiction(estimate):
+        return problem
+    given = _given(estimate)
     least, most = rule.unit_range
     for name, number in given.items():
         if not least <= number <= most:
             return f"wrong unit: its {name} is {number:g}, and {rule.unit} lies in [{least:g}, {most:g}]."
+    if rule.unit == "percent" and most > 1 and given and all(0 <= number <= 1 for number in given.values()):
+        return (
+            "wrong unit: all its numbers lie in [0, 1], as a share's do, and the rule is on percent. Say unit "
+            '"share"; if it is indeed below 1 percent, say range = [0, 1] and a limit in it.'
+        )
+    if _is_share(estimate) and rule.reference is None:
+        for end in rule.ends:
+            if math.isfinite(end) and not 0 <= end <= 1:
+                return f"wrong unit: the limit is {end:g}, and by its method ({estimate.method}) it lies in [0, 1]."
+    return None
+
+
+def _is_share(estimate: EstimateRecord) -> bool:
+    """Whether the method says that the number is an AUC or a proportion."""
+    plain = estimate.method.startswith(("AUC", "TPR", "proportion"))
+    return plain and not any(word in estimate.method for word in ("residual", "difference"))
+
+
+def _given(estimate: EstimateRecord) -> dict[str, float]:
+    return {name: number for name in ("value", "low", "high") if (number := getattr(estimate, name)) is not None}
+
+
+def _contradiction(estimate: EstimateRecord) -> str | None:
+    """Why its numbers cannot be."""
+    for name, number in _given(estimate).items():
+        if not math.isfinite(number):
+            return f"its {name} is {number}, which is no finite number."
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if low is not None and high is not None and low > high:
+        return f"its lower bound {low:g} lies above its upper bound {high:g}."
+    if value is not None and not (
+        (low is None or low <= value + _ROUNDING) and (high is None or value <= high + _ROUNDING)
+    ):
+        return f"its value {value:g} lies outside of its own interval, from {low} to {high}."
+    if estimate.n < (0 if value is None else 1) or not 0 < estimate.level < 1:
+        return f"its n is {estimate.n} and its level {estimate.level:g}, which cannot be."
     return None
 
 
@@ -212,9 +267,17 @@ def _too_weak(rule: Rule, estimate: EstimateRecord) -> tuple[str, str] | None:
     return None
 
 
-def _doubt(finding: Finding) -> tuple[str, str] | None:
-    if finding.verdict == "confounded":
-        return _CONFOUNDED, "What confounds the finding must be mended first."
+def _doubt(entry: Entry) -> tuple[str, str] | None:
+    if entry.finding.verdict == "confounded":
+        return (
+            f"{entry.finding.id} is confounded: its numbers say nothing",
+            "What confounds the finding must be mended first.",
+        )
+    if entry.beside is not None:
+        return (
+            f"{entry.beside}, of the same audit, is confounded: the numbers of {entry.finding.id} say nothing either",
+            "What confounds the audit must be mended first.",
+        )
     return None
 
 
@@ -231,7 +294,12 @@ def _too_little_power(rule: Rule, finding: Finding) -> tuple[str, str] | None:
     if rule.min_power is None:
         return None
     power = finding.power
-    if power is None or power.value is None or not 0 <= power.value <= 1:
+    if power is not None and (problem := _power_problem(power)):
+        return (
+            f"Its power contradicts itself: {problem.rstrip('.')}",
+            "Mend the file; a power like this decides nothing.",
+        )
+    if power is None or power.value is None:
         return (
             f"The finding states no power, and {rule.min_power:g} is asked for",
             "The audit must state what it could have seen.",
@@ -243,6 +311,11 @@ def _too_little_power(rule: Rule, finding: Finding) -> tuple[str, str] | None:
             f"Power must rise from {least:.3g} to {rule.min_power:g}: a larger design.",
         )
     return None
+
+
+def _power_problem(power: EstimateRecord) -> str | None:
+    outside = next((number for number in _given(power).values() if not 0 <= number <= 1), None)
+    return f"it holds {outside:g}, which is no probability" if outside is not None else _contradiction(power)
 
 
 def _for_power(finding: Finding) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError, IncompleteRunError, InputError
 from ..runs.records import read_record
@@ -12,6 +13,9 @@ from ..runs.schema import OpeningRecord, RunRecord
 from ..runs.store import Run
 from ..text.files import sha256_file
 from .result import GatedRun
+
+if TYPE_CHECKING:
+    from ..runs.seal.check import Checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,16 @@ class Opened:
     opening_policy: str | None
 
 
-def open_run(folder: Path) -> Opened:
+def open_run(folder: Path, *, head: str | None = None, public_key: str | None = None) -> Opened:
     """Opens a complete run whose files agree with each other, and with its seal where it has one.
 
+    Args:
+        folder: The run's folder.
+        head: The published head that its seal must have.
+        public_key: The key that must have signed it.
+
     Raises:
-        InputError: The folder is no run.
+        InputError: The folder is no run, or not sealed though a head or key is given.
         IncompleteRunError: It has not ended.
         DataError: Its files were changed or damaged.
     """
@@ -44,14 +53,15 @@ def open_run(folder: Path) -> Opened:
         raise IncompleteRunError(
             f"{folder} has not ended ({run.state()}), so there is nothing to judge. Run its command again to finish it."
         )
-    seal = _seal_state(folder)  # before anything is read from it
+    checked = _seal(folder, head, public_key)  # before anything is read from it
     record = run.record
     opening = None
     if (folder / "opening.json").exists():
         opening = read_record(folder / "opening.json", OpeningRecord, missing=f"there is no {folder}/opening.json")
-        if (opening.id, opening.plan_sha256) != (record.id, record.plan_sha256):
+        fixed = (opening.id, opening.plan_sha256, opening.created)
+        if fixed != (record.id, record.plan_sha256, record.provenance.created):
             raise DataError(
-                f"{folder}: opening.json is of another run or plan than run.json. Restore the run from a copy."
+                f"{folder}: opening.json is of another run, plan or moment than run.json. Restore the run from a copy."
             )
     told = GatedRun(
         id=record.id,
@@ -61,7 +71,9 @@ def open_run(folder: Path) -> Opened:
         findings_sha256=sha256_file(folder / "findings.json") if (folder / "findings.json").exists() else "",
         policy_sha256=record.policy_sha256,
         model_weights=_weights(record),
-        seal=seal,
+        seal=_seal_in_words(checked),
+        head=None if checked is None or checked.record is None else checked.record.head,
+        public_key=None if checked is None or checked.record is None else checked.record.public_key,
     )
     return Opened(run, record, told, None if opening is None else opening.policy_sha256)
 
@@ -74,21 +86,35 @@ def _weights(record: RunRecord) -> str | None:
     return weights if isinstance(weights, str) else None
 
 
-def _seal_state(folder: Path) -> str:
-    from ..runs.seal.record import is_sealed
+def _seal(folder: Path, head: str | None, public_key: str | None) -> Checked | None:
+    """What the check of the run's seal found; None where it has none."""
+    from ..runs.seal.record import SEAL_NAME, SECRET_NAME, is_sealed
 
-    if not is_sealed(folder):
-        return "not sealed"
+    if not is_sealed(folder) and (folder / SECRET_NAME).exists():
+        raise DataError(
+            f"{folder} holds {SECRET_NAME} and no {SEAL_NAME}: it was sealed once and the seal was taken away, or "
+            f"sealing was interrupted. Put its {SEAL_NAME} back, or seal it again: palimpsest runs seal {folder}"
+        )
+    if not is_sealed(folder) and head is None and public_key is None:
+        return None
     from ..runs.seal.check import verify_run
 
-    checked = verify_run(folder)
+    checked = verify_run(folder, head=head, public_key=public_key)
     if checked.problems:
         raise DataError(
             f"{folder} is not as it was sealed, so no rule is put to it:\n{checked.listed()}\n"
             "Restore the run from a copy, or make it again."
         )
+    return checked
+
+
+def _seal_in_words(checked: Checked | None) -> str:
+    if checked is None:
+        return "not sealed"
     signed = checked.record is not None and checked.record.signature is not None
-    return "sealed and signed, as it was" if signed else "sealed, as it was"
+    given = [name for name, pinned in (("head", checked.pinned_head), ("key", checked.pinned_key)) if pinned]
+    compared = f", with the {' and '.join(given)} that {'was' if len(given) == 1 else 'were'} given" if given else ""
+    return f"{'sealed and signed' if signed else 'sealed'}, as it was{compared}"
 
 
 def refuse_unlike(opened: Sequence[Opened], *, different_models: bool) -> None:
@@ -104,9 +130,11 @@ def refuse_unlike(opened: Sequence[Opened], *, different_models: bool) -> None:
         by_id[one.record.id] = one.run.folder
     first = opened[0]
     for other in opened[1:]:
-        if other.told.model_weights != first.told.model_weights and not different_models:
+        weights = (first.told.model_weights, other.told.model_weights)
+        if (weights[0] != weights[1] or None in weights) and not different_models:
+            differ = "may be" if None in weights else "are"
             raise InputError(
-                f"{first.run.folder} and {other.run.folder} are of different models (weights "
+                f"{first.run.folder} and {other.run.folder} {differ} of different models (weights "
                 f"{_short(first.told.model_weights)} and {_short(other.told.model_weights)}); a pass of one says "
                 "nothing of the other. Gate them one by one, or say --different-models where that is meant, as for a "
                 "loop and the audit of its remedied model."

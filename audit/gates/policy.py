@@ -21,6 +21,7 @@ Power is what the audit states for its own family of tests; where a policy's fam
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import InputError
 from ..runs.plan import load_plan
-from ..text.files import sha256_file
 from ..text.safe import did_you_mean, quoted
+from .estimates import shape
 from .lines import Lines
 
 Direction = Literal["at_most", "at_least", "between"]
@@ -84,7 +85,7 @@ class Rule(_Table):
         limit: For "at_most" and "at_least"; of a p-value it is the policy's alpha.
         limits: For "between": low, high.
         unit: What the number is; a limit or an estimate outside of the unit's range is refused.
-        range: Narrower or other range of the unit, low and high.
+        range: Narrower range than the unit's, low and high.
         bound: "against" looks at the confidence bound that is against the release; "value" at the estimate itself, and
             may not block.
         two_sided: A departure to either side counts, as where forgetting is judged against a model that never knew:
@@ -186,7 +187,23 @@ def _estimate(rule: Rule) -> str | None:
             f"estimate {quoted(rule.estimate)} is no address; expected <finding>/<estimate>, such as "
             "traps.copies_64/auc, traps.copies_64/p:arm or traps.overall/verdict."
         )
+    if any(mark in name for mark in "*?") and rule.kind == "number":
+        for other in ("verdict", "power"):
+            if shape(name).fullmatch(other):
+                return f"estimate {quoted(rule.estimate)} can match {other!r} as well; name the estimate itself."
+        if _can_begin_as_p_value(name):
+            return f"estimate {quoted(rule.estimate)} can match p-values as well; name the estimate itself."
     return None
+
+
+def _can_begin_as_p_value(pattern: str) -> bool:
+    """Whether a pattern can match a name that begins with ``p:``."""
+    for place, letter in enumerate("p:"):
+        if pattern[place : place + 1] == "*":
+            return True
+        if pattern[place : place + 1] not in (letter, "?"):
+            return False
+    return True
 
 
 def _verdicts(rule: Rule) -> str | None:
@@ -197,6 +214,8 @@ def _verdicts(rule: Rule) -> str | None:
     openly = [one for one in rule.one_of if one in ("inconclusive", "confounded", "information")]
     if openly and rule.severity == "block":
         return f"one_of holds {openly[0]!r}, which leaves the question open; it is no ground for a pass."
+    if {"found", "not found"} <= set(rule.one_of):
+        return "one_of holds 'found' and 'not found': the rule would hold whatever the audit answers. Name one."
     for name in ("direction", "limit", "limits", "unit", "range", "reference", "min_n"):
         if getattr(rule, name) is not None:
             return f"{name} is for a number; a verdict has one_of."
@@ -232,6 +251,8 @@ def _number(rule: Rule) -> str | None:
             return f"limits are {list(rule.limits)}; expected the lower one first."
     elif rule.limit is None or rule.limits is not None:
         return f"direction {rule.direction!r} takes limit and no limits."
+    if rule.reference == rule.estimate:
+        return "reference is the estimate itself; their difference is 0 whatever is found. Name that of another model."
     if (rule.two_sided or rule.reference is not None) and rule.direction != "between":
         return "what is compared with a model that never knew takes 'between': destroyed is not forgotten."
     if rule.severity == "block" and rule.bound == "value":
@@ -246,6 +267,12 @@ def _range(rule: Rule) -> str | None:
         return None
     if rule.range is not None and not rule.range[0] < rule.range[1]:
         return f"range is {list(rule.range)}; expected the lower end first."
+    least, most = RANGES.get(rule.unit or "number", (float("-inf"), float("inf")))
+    if rule.range is not None and not least <= rule.range[0] <= rule.range[1] <= most:
+        return (
+            f"range {list(rule.range)} is wider than [{least:g}, {most:g}], where {rule.unit} can be; it may only "
+            "narrow it. Name the right unit."
+        )
     low, high = rule.span
     for end in rule.ends:
         if abs(end) != float("inf") and not low <= end <= high:
@@ -367,7 +394,8 @@ def load_policy(path: str | Path) -> LoadedPolicy:
     if problems := cross_problems(policy):
         raise InputError(f"{path} has {len(problems)} problems:\n" + "\n".join(f"- {one}" for one in problems)
                          if len(problems) > 1 else f"{path}: {problems[0]}")  # fmt: skip
-    return LoadedPolicy(policy, sha256_file(path), path, Lines.of(text))
+    sha256 = hashlib.sha256(text.encode()).hexdigest()  # of what was read, not of what stands there by now
+    return LoadedPolicy(policy, sha256, path, Lines.of(text))
 
 
 def cross_problems(policy: Policy) -> list[str]:

@@ -101,7 +101,14 @@ class GatedPolicy(Record):
 
 
 class GatedRun(Record):
-    """A run that was judged; ``seal`` in words, ``model_weights`` the SHA-256 of the model under audit."""
+    """A run that was judged.
+
+    Attributes:
+        model_weights: SHA-256 of the model under audit.
+        seal: In words.
+        head: Of the seal.
+        public_key: That signed it.
+    """
 
     id: str
     kind: str
@@ -111,20 +118,26 @@ class GatedRun(Record):
     policy_sha256: str | None
     model_weights: str | None
     seal: str
+    head: str | None = None
+    public_key: str | None = None
 
 
 class Family(Record):
-    """What the corrections hold for.
+    """What the corrections hold for: rules that block and are not waived, and runs not picked out of several.
 
     Attributes:
-        p_values: Blocking p-values that Holm corrects over.
-        alpha: Chance at most that a model without any trace is called breached by one of them.
-        intervals: Blocking interval tests.
-        false_block_by_intervals: Chance at most that one of them is called breached though all hold (Bonferroni).
-        false_pass: Chance at most that a model which breaks some interval rule passes all (intersection-union).
+        p_values: P-values that Holm corrects over, inside each run.
+        runs_with_p_values: Runs that have any.
+        alpha: For each run, the chance at most that a model without any trace is called breached by one of them.
+        intervals: Interval tests.
+        false_block_by_intervals: Chance at most that one of them is called breached though all hold (Bonferroni), as
+            far as the intervals' coverage holds.
+        false_pass: Chance at most that a model which breaks some interval rule passes all (intersection-union),
+            likewise.
     """
 
     p_values: int
+    runs_with_p_values: int
     alpha: float
     intervals: int
     false_block_by_intervals: float

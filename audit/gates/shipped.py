@@ -16,17 +16,16 @@ def shipped() -> dict[str, Path]:
 
 
 def find_policy(given: str) -> Path:
-    """The file that ``--policy`` means: a file, or else the name of a shipped policy.
+    """The file that ``--policy`` means: a shipped policy by its bare name, or else a file (``./strict`` is one too).
 
     Raises:
         InputError: It is neither.
     """
-    path = Path(given)
-    if path.is_file():
-        return path
-    known = shipped()
+    path, known = Path(given), shipped()
     if given in known:
         return known[given]
+    if path.is_file():
+        return path
     if "/" in given or path.suffix:
         return path  # its reader says what is wrong with it
     raise InputError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,7 +14,7 @@ from ..runs.schema import PValueRecord
 from ..stats.multiplicity import holm
 from ..text.safe import counted, quoted
 from .asked import preregistered, sealed, self_test
-from .estimates import Entry, entries, matching, nearest
+from .estimates import Entry, beside_it, entries, matching, nearest
 from .judge import corrected_already, number_outcome, p_value_outcome, verdict_outcome
 from .opened import Opened, open_run, refuse_unlike
 from .policy import RESERVED, LoadedPolicy, Rule, Waiver
@@ -38,7 +38,13 @@ CountsAs = Literal["pass", "breached", "inconclusive", "nothing"]
 
 
 def gate(
-    folders: Sequence[str | Path], loaded: LoadedPolicy, *, today: date, different_models: bool = False
+    folders: Sequence[str | Path],
+    loaded: LoadedPolicy,
+    *,
+    today: date,
+    different_models: bool = False,
+    heads: Sequence[str] = (),
+    public_key: str | None = None,
 ) -> GateResult:
     """Judges runs by a policy.
 
@@ -48,24 +54,37 @@ def gate(
         loaded: The policy.
         today: Day on which waivers are read.
         different_models: Whether the runs may be of models with other weights.
+        heads: Heads that were published for the runs' seals, one for each run in their order; none are compared where
+            none are given.
+        public_key: The key that must have signed every seal.
 
     Raises:
-        InputError: No folder or one twice, a folder is no run, or the runs are of different models.
+        InputError: No folder or one twice, a folder is no run, the runs are of different models, a run was made after
+            ``today``, there are not as many heads as runs, or a run is not sealed though a head or key is given.
         IncompleteRunError: A run has not ended.
         DataError: A run's files were changed or damaged, or do not agree with its seal.
     """
     if not folders:
         raise InputError("no run was named. Give the folder of one: palimpsest gate RUN --policy FILE.")
-    opened = [open_run(Path(folder)) for folder in folders]
+    if heads and len(heads) != len(folders):
+        raise InputError(
+            f"{counted(len(heads), 'head')} for {counted(len(folders), 'run')}. Give one for each, in the runs' order."
+        )
+    published: list[str | None] = [*heads] or [None] * len(folders)
+    opened = [
+        open_run(Path(folder), head=head, public_key=public_key)
+        for folder, head in zip(folders, published, strict=True)
+    ]
     refuse_unlike(opened, different_models=different_models)
+    _refuse_before(opened, today)
     known = [entry for one in opened for entry in entries(one.record.id, one.run.findings())]
     asked = [
         self_test(loaded, opened),
         preregistered(loaded, opened),
         sealed(loaded, opened),
     ]
-    judged = _judge_all(loaded, known)
     waivers = [_read_waiver(waiver, opened, today) for waiver in loaded.policy.waivers]
+    judged = _judge_all(loaded, known, waived={one.waiver.rule for one in waivers if one.counts})
     outcomes = [
         *(one for one in asked if one is not None),
         *(
@@ -93,48 +112,73 @@ def gate(
     )
 
 
+def _refuse_before(opened: Sequence[Opened], today: date) -> None:
+    """Refuses a day on which a run did not exist yet: a waiver that has expired would count again."""
+    for one in opened:
+        try:
+            made = datetime.fromisoformat(one.told.created).astimezone(UTC).date()
+        except ValueError:
+            raise InputError(f"{one.run.folder}: run.json does not say when the run was made.") from None
+        if today < made:
+            raise InputError(
+                f"today is said to be {today}, and {one.run.folder} was made on {made}. Give that day or a later one."
+            )
+
+
 # Rules
+
+
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    """What is not there in words, and whether a policy may skip it: not where its audit was run."""
+
+    says: str
+    may_skip: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
     tests: list[list[TestOutcome]]
-    absent: Mapping[str, str]
+    absent: Mapping[str, _Absent]
     family: Family
 
 
-def _judge_all(loaded: LoadedPolicy, known: Sequence[Entry]) -> _Judged:
+def _judge_all(loaded: LoadedPolicy, known: Sequence[Entry], *, waived: Set[str] = frozenset()) -> _Judged:
     rules, alpha = loaded.policy.rules, loaded.policy.multiplicity.alpha
     found = [[] if rule.estimate is None else matching(rule.estimate, known) for rule in rules]
-    families = {severity: _corrected(rules, found, severity) for severity in ("block", "warn", "info")}
+    groups = ["waived" if rule.severity == "block" and rule.id in waived else rule.severity for rule in rules]
+    families = {group: _corrected(rules, found, groups, group) for group in dict.fromkeys(("block", *groups))}
     tests: list[list[TestOutcome]] = []
     absent = {}
     levels = []
-    for rule, matches in zip(rules, found, strict=True):
+    for rule, matches, group in zip(rules, found, groups, strict=True):
         if rule.estimate is not None and not matches:
-            absent[rule.id] = f"No run has {rule.estimate}.{nearest(rule.estimate, known)}"
-        family = families[rule.severity]
+            absent[rule.id] = _absent(rule.estimate, known)
         of_rule = []
         for entry in matches:
             if rule.kind == "verdict":
                 of_rule.append(verdict_outcome(rule, entry))
             elif rule.kind == "p-value":
+                family = families[group].get(entry.run, {})
                 of_rule.append(
                     corrected_already(entry)
-                    or p_value_outcome(rule, entry, corrected=family[_key(entry)], tests=len(family), alpha=alpha)
+                    or p_value_outcome(
+                        rule, entry, corrected=family.get(entry.address, 1.0), tests=len(family), alpha=alpha
+                    )
                 )
             else:
                 others = [None] if rule.reference is None else matching(rule.reference, known)
                 same_run = [one for one in others if one is None or one.run == entry.run] or others
                 if not same_run:
-                    absent[rule.id] = f"No run has {rule.reference}.{nearest(rule.reference or '', known)}"
+                    absent[rule.id] = _Absent(_absent(str(rule.reference), known).says, may_skip=False)
                 of_rule += [number_outcome(rule, entry, other) for other in same_run]
-        if rule.kind == "number" and rule.severity == "block":
+        if rule.kind == "number" and group == "block":
             levels += [max(rule.level, one.level or rule.level) for one in of_rule]
         tests.append(of_rule)
     errors = [(1 - level) / 2 for level in levels]
     family_record = Family(
-        p_values=len(families["block"]),
+        p_values=sum(map(len, families["block"].values())),
+        runs_with_p_values=len(families["block"]),
         alpha=alpha,
         intervals=len(errors),
         false_block_by_intervals=round(min(1.0, sum(errors)), 12),
@@ -143,19 +187,26 @@ def _judge_all(loaded: LoadedPolicy, known: Sequence[Entry]) -> _Judged:
     return _Judged(tests, absent, family_record)
 
 
-def _key(entry: Entry) -> tuple[str, str]:
-    return entry.run, entry.address
+def _absent(pattern: str, known: Sequence[Entry]) -> _Absent:
+    finding = beside_it(pattern, known)
+    also = "" if finding is None else f" A run has the finding {finding}, so its audit was run."
+    return _Absent(f"No run has {pattern}.{nearest(pattern, known)}{also}", may_skip=finding is None)
 
 
-def _corrected(rules: Iterable[Rule], found: Iterable[Sequence[Entry]], severity: str) -> dict[tuple[str, str], float]:
-    """Run and address -> p-value after Holm over all p-values that rules of that severity look at, each once."""
-    raw: dict[tuple[str, str], float] = {}
-    for rule, matches in zip(rules, found, strict=True):
-        if rule.kind == "p-value" and rule.severity == severity:
+def _corrected(
+    rules: Iterable[Rule], found: Iterable[Sequence[Entry]], groups: Iterable[str], group: str
+) -> dict[str, dict[str, float]]:
+    """Run -> address -> p-value after Holm over all p-values of that run that rules of a group look at, each once.
+
+    Each run is a family of its own: else a run with nothing in it, laid beside one with a finding, would hide that.
+    """
+    raw: dict[str, dict[str, float]] = {}
+    for rule, matches, of_rule in zip(rules, found, groups, strict=True):
+        if rule.kind == "p-value" and of_rule == group:
             for entry in matches:
                 if isinstance(entry.what, PValueRecord) and corrected_already(entry) is None:
-                    raw[_key(entry)] = entry.what.value
-    return dict(zip(raw, holm(list(raw.values())).tolist(), strict=True)) if raw else {}
+                    raw.setdefault(entry.run, {})[entry.address] = entry.what.value
+    return {run: dict(zip(ps, holm(list(ps.values())).tolist(), strict=True)) for run, ps in raw.items()}
 
 
 def _outcome(
@@ -163,7 +214,7 @@ def _outcome(
     number: int,
     loaded: LoadedPolicy,
     tests: Sequence[TestOutcome],
-    absent: str | None,
+    absent: _Absent | None,
     waiver: Waiver | None,
 ) -> RuleOutcome:
     outcome, counts_as, reason, change = _of_rule(rule, tests, absent)
@@ -188,15 +239,15 @@ def _outcome(
     )
 
 
-def _of_rule(rule: Rule, tests: Sequence[TestOutcome], absent: str | None) -> tuple[Outcome, CountsAs, str, str]:
+def _of_rule(rule: Rule, tests: Sequence[TestOutcome], absent: _Absent | None) -> tuple[Outcome, CountsAs, str, str]:
     if rule.kind == "not assessed":
         return "not assessed", "nothing", "Nothing here tests this.", "Evidence from elsewhere."
     if absent is not None:
         change = "Run the audit that gives it, or mend the address."
-        if rule.on_missing == "skip":
-            return "skipped", "nothing", f"{absent} The policy skips it then.", change
+        if rule.on_missing == "skip" and absent.may_skip:
+            return "skipped", "nothing", f"{absent.says} The policy skips it then.", change
         counts: CountsAs = "breached" if rule.on_missing == "fail" else "inconclusive"
-        return "missing", counts, absent, change
+        return "missing", counts, absent.says, change
     by_outcome = {outcome: [one for one in tests if one.outcome == outcome] for outcome in _WORST_FIRST}
     worst = next(outcome for outcome in _WORST_FIRST if by_outcome[outcome])
     shown = by_outcome[worst][0]
@@ -258,8 +309,8 @@ def _overall(outcomes: Sequence[RuleOutcome]) -> tuple[Overall, str]:
     breached = [one for one in blocking if one.counts_as == "breached"]
     unsure = [one for one in blocking if one.counts_as == "inconclusive"]
     held = [one for one in blocking if one.counts_as == "pass"]
-    waived = [one for one in blocking if one.outcome == "waived"]
-    beside = f" {counted(len(waived), 'rule')} waived." if waived else ""
+    apart = {word: sum(one.outcome == word for one in blocking) for word in ("waived", "skipped")}
+    beside = "".join(f" {counted(n, 'rule')} {word}." for word, n in apart.items() if n)
     if breached:
         named = ", ".join(one.id for one in breached)
         also = f" {len(unsure)} more {'is' if len(unsure) == 1 else 'are'} inconclusive." if unsure else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from audit.runs.seal.make import seal_run
 from tests.cli.conftest import Call
 from tests.gates.made import HEAD, estimate, finding, findings, rule, run_of
 
@@ -77,6 +78,17 @@ def test_formats_are_written_to_a_file_or_printed(call: Call, tmp_path: Path, po
     assert [one["outcome"] for one in result["rules"] if one["id"] == "traps.auc"] == ["breached"]
 
 
+def test_a_published_head_is_compared(call: Call, refused: Callable[..., str], tmp_path: Path, policy: Path) -> None:
+    run = made(tmp_path, "clear")
+    assert "is not sealed" in refused("gate", run, "--policy", policy, "--head", "0" * 64)
+    head = seal_run(run).record.head
+    answer = call("gate", run, "--policy", policy, "--head", head)
+    assert answer.code == 0
+    assert "sealed, as it was, with the head that was given" in " ".join(answer.out.split())
+    assert head in answer.out
+    assert "not the one that was given" in refused("gate", run, "--policy", policy, "--head", "0" * 64)
+
+
 def test_explain_says_what_would_have_to_change(call: Call, tmp_path: Path, policy: Path) -> None:
     answer = call("gate", "explain", "traps.auc", made(tmp_path, "unsure"), "--policy", policy)
     assert answer.code == 0
@@ -107,7 +119,10 @@ def test_what_is_wrong_is_told_in_one_message(refused: Callable[..., str], tmp_p
     assert "there is no run folder at" in refused("gate", tmp_path / "cleer", "--policy", policy)
     assert "--today is 'soon'; expected a day" in refused("gate", run, "--policy", policy, "--today", "soon")
     assert "the policy has no rule 'traps.auk'" in refused("gate", "explain", "traps.auk", run, "--policy", policy)
-    assert "lies in a run's folder" in refused("gate", run, "--policy", policy, "--out", run / "gate.json")
+    assert "lies in the run" in refused("gate", run, "--policy", policy, "--out", run / "gate.json")
+    evidence = run / "items" / "traps.parquet"
+    assert "lies in the run" in refused("gate", run, "--policy", policy, "--out", evidence)
+    assert not evidence.exists()
     policy.write_text(HEAD + rule(**AUC, limt=1), encoding="utf-8")
     assert "unknown key 'limt' in [rules[1]]" in refused("gate", run, "--policy", policy)
 

@@ -56,7 +56,15 @@ def test_seal_verify_disclose_and_check(run: Path, key: Path, call: Call) -> Non
     code, out, _ = call("runs", "check-proof", "proof.json")
     assert "which anybody's does" in out
     code, out, _ = call("runs", "check-proof", "proof.json", "--json")
-    assert json.loads(out)["rows"][0]["place"] == 4
+    told = json.loads(out)
+    assert told["rows"][0]["place"] == 4
+    assert (told["head_given"], told["public_key_given"], told["public_key"]) == (False, False, public)
+    told = json.loads(call("runs", "check-proof", "proof.json", "--head", head, "--json").out)
+    assert (told["head_given"], told["public_key_given"]) == (True, False)
+    Path("other").write_text("ab" * 32)
+    code, out, err = call("runs", "check-proof", "proof.json", "--public-key", "other")
+    assert code == 2
+    assert "abab" not in out + err
     code, out, _ = call("runs", "disclose", run, "--items", "items/traps.parquet", "--row", 1, "--quiet")
     assert json.loads(out)["rows"][0]["row"]["trap_id"] == "trap-1"
 
@@ -91,7 +99,7 @@ def test_a_broken_seal_is_code_2_with_a_line_for_each_problem(run: Path, call: C
 def test_what_cannot_be_done_says_why(run: Path, call: Call, refused: Refused, tmp_path: Path) -> None:
     assert "is not sealed: it has no seal.json" in refused("runs", "verify", run)
     assert "there is no policy none.toml" in refused("runs", "seal", run, "--policy", "none.toml")
-    assert "there is no file none. Give the file of" in refused("runs", "seal", run, "--key", "none")
+    assert RAW not in refused("runs", "seal", run, "--key", RAW)  # a key pasted where its file belongs
     call("runs", "seal", run)
     assert "nothing differs" in call("runs", "seal", run).out
     assert "--head 'abc' is no head" in refused("runs", "verify", run, "--head", "abc")
@@ -121,6 +129,43 @@ def test_statements_are_written(run: Path, call: Call) -> None:
     assert json.loads(Path("statement.json").read_text())["predicateType"].endswith("reference/v0.1")
     code, out, _ = call("runs", "export", run, "--format", "cyclonedx", "--assessor", "A", "--own")
     assert json.loads(out)["declarations"]["assessors"][0]["thirdParty"] is False
+
+
+POLICY = """schema_version = 1
+name = "small"
+title = "A small policy"
+reading = "Ours."
+
+[[rules]]
+id = "traps"
+title = "No trap was found"
+severity = "block"
+estimate = "traps.copies_64/verdict"
+one_of = ["not found"]
+"""
+
+
+def test_an_edited_result_of_a_gate_is_refused_where_the_policy_is_given(
+    run: Path, call: Call, refused: Refused
+) -> None:
+    call("runs", "seal", run)
+    Path("small.toml").write_text(POLICY)
+    done = call("gate", run, "--policy", "small.toml", "--format", "json", "--out", "gate.json")
+    assert done.code == 1, done.err
+    exported = ("runs", "export", run, "--format", "in-toto", "--policy", "small.toml", "--gate", "gate.json")
+    told = json.loads(call(*exported).out)["predicate"]
+    assert (told["result"], told["failedTests"]) == ("FAILED", ["traps"])
+    told = json.loads(call(*exported[:-2], "--today", "2999-01-01").out)["predicate"]
+    assert told["urn:palimpsest:gate"]["waiversReadOn"] == "2999-01-01"
+    assert (told["result"], told["urn:palimpsest:gate"]["judgedAnew"]) == ("FAILED", True)
+    gate = json.loads(Path("gate.json").read_text())
+    gate["verdict"] = "pass"
+    for rule in gate["rules"]:
+        rule["outcome"] = "pass"
+    Path("gate.json").write_text(json.dumps(gate))
+    assert "rule 'traps': 'block pass', and not 'block breached'" in refused(*exported)
+    done = call(*exported[:-4], "--gate", "gate.json", "--out", "statement.json")
+    assert "gate.json was believed: --policy judges the run anew" in done.out
 
 
 def test_listing_runs_loads_nothing_of_seals() -> None:

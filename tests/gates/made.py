@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from audit.gates.policy import LoadedPolicy, load_policy
-from audit.runs.records import write_record
-from audit.runs.schema import AuditSection, EstimateRecord, Finding, Findings, PValueRecord
+from audit.runs.records import read_record, write_record
+from audit.runs.schema import AuditSection, EstimateRecord, Finding, Findings, OpeningRecord, PValueRecord
 from audit.runs.store import Run
 from audit.stats.auc import stratified_auc
 from audit.stats.stratified import stratified_permutation
@@ -23,6 +23,7 @@ name = "made"
 title = "Made by hand"
 reading = "Ours, for tests."
 """
+CREATED = "2026-11-27T12:00:00+00:00"
 WEIGHTS = {"subject": "a" * 64, "other": "b" * 64}
 
 
@@ -60,7 +61,7 @@ def run_of(
     model: str = "subject",
     record: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run on disk; ``record`` changes its ``run.json`` after it has ended."""
+    """A run on disk, made on `CREATED`; ``record`` changes its ``run.json`` after it has ended."""
     with Run.start(
         folder, kind="audit", plan={"made": str(folder.name)}, plan_text=None, command=["made"],
         policy_sha256=policy_sha256,
@@ -69,6 +70,11 @@ def run_of(
         run.write_findings(made)
         if finished:
             run.finish()
+    opening = read_record(folder / "opening.json", OpeningRecord, missing="")
+    write_record(folder / "opening.json", opening.model_copy(update={"created": CREATED}))
+    made_on = Run.open(folder).record
+    provenance = made_on.provenance.model_copy(update={"created": CREATED})
+    write_record(folder / "run.json", made_on.model_copy(update={"provenance": provenance}))
     if record is not None:
         write_record(folder / "run.json", Run.open(folder).record.model_copy(update=dict(record)))
     return folder

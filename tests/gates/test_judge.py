@@ -115,6 +115,8 @@ def bad(**numbers: Any) -> EstimateRecord:
         (bad(low=-math.inf), "missing", "its low is -inf"),
         (bad(low=0.55, high=0.4), "missing", "its lower bound 0.55 lies above its upper bound 0.4"),
         (bad(level=1.0), "missing", "which cannot be"),
+        (bad(n=0), "missing", "its n is 0"),
+        (bad(value=0.97), "missing", "its value 0.97 lies outside of its own interval, from 0.4 to 0.55"),
         (estimate(43.0, 40.0, 45.0), "missing", "wrong unit: its value is 43, and share lies in [0, 1]"),
         (estimate(None, None, None, why="no decoys"), "inconclusive", "f/x is undefined: no decoys"),
         (estimate(0.5, None, None, why="one cluster"), "inconclusive", "f/x has no interval: one cluster"),
@@ -126,6 +128,93 @@ def test_a_number_that_decides_nothing_never_passes(what: EstimateRecord, outcom
     found = judged(a_rule(direction="at_most", limit=0.6, min_n=50), what)
     assert found.outcome == outcome
     assert said in found.reason
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit", "method", "said"),
+    [
+        ("percent", 60.0, "made", "all its numbers lie in [0, 1], as a share's do"),
+        ("number", 60.0, "AUC inside strata, DeLong on the logit scale", "the limit is 60, and by its method (AUC"),
+        ("ratio", 60.0, "proportion, Wilson score interval", "the limit is 60, and by its method (proportion"),
+    ],
+)
+def test_a_limit_in_another_unit_than_the_estimate_is_no_limit(unit: str, limit: float, method: str, said: str) -> None:
+    over = estimate(0.97, 0.95, 0.99, method=method)
+    found = judged(a_rule(direction="at_most", limit=limit, unit=unit), over)
+    assert found.outcome == "missing"
+    assert said in found.reason
+    if unit == "percent":  # below one percent, and said to be
+        narrow = a_rule(direction="at_most", limit=0.5, unit=unit, range=(0, 1))
+        assert judged(narrow, estimate(0.1, 0.0, 0.4)).outcome == "pass"
+    residual = estimate(0.1, 0.0, 0.2, method="AUC inside strata: residual")
+    assert judged(a_rule(direction="at_most", limit=60.0, unit="number"), residual).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        estimate(0.1, 0.99, 1.0),
+        estimate(0.9, 95.0, 99.0),
+        estimate(0.9, None, None, n=0),
+        estimate(0.99, 0.95, 0.97),
+    ],
+)
+def test_power_that_contradicts_itself_is_no_power(stated: EstimateRecord) -> None:
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    made = Entry("f/p:x", "run", finding("f", "not found", power=stated), p_value(0.4))
+    found = p_value_outcome(rule, made, corrected=0.4, tests=1, alpha=0.05)
+    assert found.outcome == "inconclusive"
+    assert "contradicts itself" in found.reason
+
+
+def test_a_p_value_that_cannot_be_decides_nothing() -> None:
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    for p in (p_value(0.5).model_copy(update={"n": 0}), p_value(0.5, attainable=0.6)):
+        made = Entry("f/p:x", "run", finding("f", "not found", power=power(0.9)), p)
+        found = p_value_outcome(rule, made, corrected=0.5, tests=1, alpha=0.05)
+        assert found.outcome == "missing"
+        assert "contradicts itself" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        (Entry("gold/x", "run", finding("gold", "confounded"), estimate(0.5, 0.45, 0.55)), "gold is confounded"),
+        (Entry("gold/x", "run", finding("gold"), estimate(0.5, 0.45, 0.55), beside="g.all"), "g.all, of the same"),
+        (
+            Entry("gold/x", "run", finding("gold", "inconclusive"), estimate(0.5, 0.45, 0.55)),
+            "leaves its question open",
+        ),
+    ],
+)
+def test_a_reference_that_says_nothing_is_no_reference(gold: Entry, said: str) -> None:
+    rule = a_rule(direction="between", limits=(-0.2, 0.2), reference="gold/x", two_sided=True)
+    found = number_outcome(rule, entry(estimate(0.5, 0.45, 0.55)), gold)
+    assert found.outcome == "inconclusive"
+    assert said in found.reason
+
+
+def test_nothing_is_its_own_reference() -> None:
+    rule = a_rule(direction="between", limits=(-0.2, 0.2), reference="f*/x")
+    one = entry(estimate(0.97, 0.95, 0.99))
+    found = number_outcome(rule, one, one)
+    assert found.outcome == "missing"
+    assert "compared with itself" in found.reason
+
+
+def test_another_kind_of_thing_than_the_rule_asks_for_is_missing() -> None:
+    number, verdict = (
+        a_rule(direction="at_most", limit=0.6),
+        Rule(id="r", title="t", estimate="f/verdict", one_of=("found",)),
+    )
+    of_p = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    for said in (
+        number_outcome(number, entry("found")),
+        verdict_outcome(verdict, entry(estimate(0.5, 0.4, 0.6))),
+        p_value_outcome(of_p, entry("found"), corrected=1.0, tests=1, alpha=0.05),
+    ):
+        assert said.outcome == "missing"
+        assert "which the rule asks for" in said.reason
 
 
 def test_a_confounded_finding_passes_no_rule_and_breaches_none() -> None:
@@ -155,7 +244,7 @@ def test_a_difference_to_a_reference_is_judged_with_both_uncertainties() -> None
     near = number_outcome(rule, entry(estimate(0.35, 0.3, 0.4)), gold)
     assert near.outcome == "pass"
     assert (near.low, near.high) == pytest.approx((-0.05, 0.15))
-    assert number_outcome(rule, entry(estimate(0.05, 0.0, 0.04)), gold).outcome == "breached"  # less than gold
+    assert number_outcome(rule, entry(estimate(0.02, 0.0, 0.04)), gold).outcome == "breached"  # less than gold
     assert number_outcome(rule, entry(estimate(0.35, 0.2, 0.5)), gold).outcome == "inconclusive"
 
 

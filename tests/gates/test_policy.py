@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from audit.errors import InputError
 from audit.gates.lint import lint
 from audit.gates.policy import Policy, load_policy
+from audit.runs.plan import load_plan
 from tests.gates.made import HEAD, policy_of, rule
 
 AUC = {"estimate": "traps.copies_1/auc", "direction": "at_most", "limit": 0.6, "unit": "auc"}
@@ -66,12 +68,37 @@ def test_every_kind_of_rule_is_read(tmp_path: Path) -> None:
         (P | {"limit": 0.01}, "rules[1].limit is 0.01, and alpha in [multiplicity] 0.05"),
         ({"estimate": "a/verdict", "one_of": ["not found", "inconclusive"]}, "it is no ground for a pass"),
         ({"estimate": "a/verdict"}, "one_of is missing"),
+        ({"estimate": "a/verdict", "one_of": ["found", "not found"]}, "would hold whatever the audit answers"),
+        (AUC | {"limit": 1.0, "range": [-1, 2]}, "it may only narrow it. Name the right unit"),
+        (AUC | {"reference": AUC["estimate"]}, "reference is the estimate itself"),
+        (AUC | {"estimate": "traps.copies_1/*"}, "can match 'verdict' as well"),
+        (AUC | {"estimate": "traps.copies_1/ver*"}, "can match 'verdict' as well"),
+        (AUC | {"estimate": "traps.copies_1/?ower"}, "can match 'power' as well"),
+        (AUC | {"estimate": "traps.copies_1/?:arm"}, "can match p-values as well"),
+        (AUC | {"estimate": "traps.copies_1/p*_arm"}, "can match p-values as well"),
         ({"severity": "info"}, "neither estimate nor clause"),
         ({"clause": "1", "not_covered": "all"}, "without estimate nothing is tested; set severity to 'info'"),
     ],
 )
 def test_a_rule_that_says_too_little_or_too_much_is_refused(tmp_path: Path, keys: dict[str, object], said: str) -> None:
     assert said in refusal(tmp_path, rule(**keys))
+
+
+def test_the_hash_is_of_the_text_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is exchanged right after it was read gives its own rules under its own hash."""
+    path = tmp_path / "policy.toml"
+    text = HEAD + rule(**AUC)
+    path.write_text(text, encoding="utf-8")
+
+    def read_then_exchanged(path: Path, model: type[Policy]) -> tuple[Policy, str]:
+        read = load_plan(path, model)
+        path.write_text(text.replace("0.6", "0.5"), encoding="utf-8")
+        return read
+
+    monkeypatch.setattr("audit.gates.policy.load_plan", read_then_exchanged)
+    loaded = load_policy(path)
+    assert loaded.policy.rules[0].limit == 0.6
+    assert loaded.sha256 == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])

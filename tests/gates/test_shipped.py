@@ -163,6 +163,41 @@ def test_a_clean_model_passes_and_one_that_memorised_does_not(tmp_path: Path, na
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_was_taught_to_suppress_its_traps_does_not_pass(tmp_path: Path, name: str) -> None:
+    """Traps score far below their decoys, which the one-sided test cannot see."""
+    made = [
+        one.model_copy(update={"verdict": "inconclusive"})
+        if one.id == "traps.overall"
+        else one.model_copy(update={"estimates": {"auc": estimate(0.05, 0.02, 0.1)}})
+        if one.id.startswith("traps.copies_")
+        else one
+        for one in _known(planted=False).sections[0].findings
+    ]
+    result = gate([run_of(tmp_path / "run", findings(*made))], load_policy(shipped()[name]), today=TODAY)
+    refused = {one.id for one in result.rules if one.id.partition(".")[0] != "policy" and one.counts_as != "nothing"}
+    refused -= {one.id for one in result.rules if one.counts_as == "pass"}
+    assert result.verdict != "pass"
+    assert refused  # by a rule, whatever is asked of the run itself
+
+
+def test_research_blocks_what_extraction_found(tmp_path: Path) -> None:
+    """A rate below the limit whose hits fall on the trained half."""
+    rate = estimate(0.02, 0.012, 0.034, n=500)
+    estimates = {"memorisation_rate": rate, "rate_of_compared": rate}
+    for verdict, told in (("found", "breached"), ("not found", "pass"), ("inconclusive", "inconclusive")):
+        made = findings(finding("extraction.overall", verdict, estimates=estimates))
+        run = run_of(tmp_path / verdict, made)
+        assert gate([run], load_policy(shipped()["research"]), today=TODAY).verdict == told
+
+
+def test_a_file_of_a_shipped_policys_name_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "strict").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert find_policy("strict") == shipped()["strict"]
+    assert find_policy("./strict") == Path("strict")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_audited_nothing_passes_no_policy(tmp_path: Path, name: str) -> None:
     run = run_of(tmp_path / "run", findings())
     assert gate([run], load_policy(shipped()[name]), today=TODAY).exit_code in (1, 4, 5)

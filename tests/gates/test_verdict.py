@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from audit.errors import DataError, IncompleteRunError, InputError
+from audit.gates.formats.text import as_text
 from audit.gates.result import GateResult
 from audit.gates.verdict import gate
 from audit.runs.schema import Findings, SelfTestRecord
@@ -70,10 +71,19 @@ def test_every_match_of_a_rule_must_hold(tmp_path: Path, aucs: Any, verdict: str
 def test_what_is_missing_never_passes_and_the_nearest_is_named(
     tmp_path: Path, on_missing: str, verdict: str, outcome: str
 ) -> None:
-    result = judged(tmp_path, rule(**AUC | {"estimate": "traps.copies_1/auk"}, on_missing=on_missing), traps(CLEAR))
+    result = judged(tmp_path, rule(**AUC | {"estimate": "traps.copies_2/auc"}, on_missing=on_missing), traps(CLEAR))
     assert result.verdict == verdict
     assert outcomes(result)["r"] == outcome
     assert "Did you mean 'traps.copies_1/auc'?" in next(one.reason for one in result.rules if one.id == "r")
+
+
+@pytest.mark.parametrize("keys", [{"estimate": "traps.copies_*/auroc"}, {"estimate": "traps.copies_1/auk"}, {
+    "reference": "gold/auc", "direction": "between", "limits": [-0.2, 0.2], "limit": None}])  # fmt: skip
+def test_what_is_mistyped_is_not_skipped(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """The audit was run: only its estimate, or what it is compared with, is not there."""
+    given = {key: value for key, value in (AUC | keys).items() if value is not None}
+    result = judged(tmp_path, rule(**given, on_missing="skip") + rule(**VERDICT), traps(OVER))
+    assert (result.verdict, outcomes(result)["r"]) == ("inconclusive", "missing")
 
 
 def test_a_pattern_that_matches_nothing_is_missing(tmp_path: Path) -> None:
@@ -110,9 +120,53 @@ def test_holm_is_over_all_p_values_of_blocking_rules(tmp_path: Path) -> None:
     assert (result.family.p_values, result.family.alpha) == (4, 0.05)
 
 
+def test_a_breach_stays_one_beside_runs_without_a_trace(tmp_path: Path) -> None:
+    """p = 0.02 in one run: three runs with nothing in them do not make it 0.08."""
+    breached = run_of(tmp_path / "run", traps(CLEAR, p=0.02))
+    clean = [run_of(tmp_path / f"clean-{place}", traps(CLEAR, p=0.9)) for place in range(3)]
+    result = gate([breached, *clean], policy_of(tmp_path, rule(**P)), today=TODAY)
+    assert result.verdict == "breached"
+    assert (result.family.p_values, result.family.runs_with_p_values) == (4, 4)
+    assert "run by run" in as_text(result)
+    assert "for each run" in as_text(result)
+
+
+def test_two_things_under_one_address_are_refused(tmp_path: Path) -> None:
+    """Else a harmless p-value would take the place of the one that breaches."""
+    loaded = policy_of(tmp_path, rule(**P))
+    for place, ps in enumerate(((0.001, 0.9), (0.9, 0.001))):
+        twice = findings(*(finding("traps.copies_1", p_values={"arm": p_value(p)}, power=power(0.9)) for p in ps))
+        with pytest.raises(DataError, match="has the address 'traps.copies_1/verdict' twice"):
+            gate([run_of(tmp_path / f"run-{place}", twice)], loaded, today=TODAY)
+
+
+def test_one_confounded_finding_takes_the_ground_from_under_its_audit(tmp_path: Path) -> None:
+    """Estimates, p-values and verdicts beside it pass no rule and breach none; checks of the instrument stand."""
+    made = findings(
+        finding("traps.overall", "confounded"),
+        finding("traps.copies_1", "not found", estimates={"auc": estimate(*CLEAR)}, p_values={"arm": p_value(0.5)},
+                power=power(0.9)),
+        finding("traps.copies_4", "found", estimates={"auc": estimate(*OVER)}, p_values={"arm": p_value(0.001)},
+                power=power(0.9)),
+        finding("traps.all", estimates={"auc": estimate(*CLEAR)}),
+        finding("traps.controls", estimates={"auc": estimate(*CLEAR)}),
+    )  # fmt: skip
+    text = rule(**AUC) + rule(**P) + rule(**VERDICT | {"estimate": "traps.copies_*/verdict"})
+    text += rule(**AUC | {"estimate": "traps.all/auc"}, id="all")
+    text += rule(**AUC | {"estimate": "traps.controls/auc"}, id="controls")
+    result = judged(tmp_path, text, made)
+    told = outcomes(result)
+    assert {told[one] for one in ("r", "p", "v", "all")} == {"inconclusive"}
+    assert told["controls"] == "pass"
+    assert all(one.outcome == "inconclusive" for of in result.rules if of.id in ("r", "p", "v") for one in of.tests)
+
+
 def test_the_errors_that_interval_rules_make_are_told(tmp_path: Path) -> None:
     family = judged(tmp_path, rule(**AUC), traps(CLEAR, CLEAR, CLEAR)).family
     assert (family.intervals, family.false_block_by_intervals, family.false_pass) == (3, 0.075, 0.025)
+    waived = rule(**AUC) + rule(**P) + rule(**VERDICT) + waiver() + waiver(rule="p")
+    result = gate([tmp_path / "run"], policy_of(tmp_path, waived), today=TODAY)
+    assert (result.family.intervals, result.family.p_values) == (0, 0)
 
 
 # Waivers
@@ -152,6 +206,14 @@ def test_a_waiver_counts_until_its_day_for_its_run_and_model(
         assert "by A. Person: Known, and mended in March. It was breached: traps.copies_1/auc is 0.9" in reason
 
 
+def test_no_day_before_the_run_brings_an_expired_waiver_back(tmp_path: Path) -> None:
+    loaded = policy_of(tmp_path, rule(**AUC) + rule(**VERDICT) + waiver(expires="2026-11-26"))
+    run = run_of(tmp_path / "run", traps(OVER))
+    assert gate([run], loaded, today=TODAY).verdict == "breached"
+    with pytest.raises(InputError, match="was made on 2026-11-27. Give that day or a later one"):
+        gate([run], loaded, today=date(2026, 11, 26))
+
+
 def test_waivers_alone_make_no_pass(tmp_path: Path) -> None:
     result = judged(tmp_path, rule(**AUC) + waiver(), traps(OVER))
     assert result.verdict == "inconclusive"
@@ -184,7 +246,7 @@ ASKED = "[self_test]\nrequired = true\nmax_age_days = 30\n"
         (self_test(passed=False), "the self-test of 2026-11-20T12:00:00+00:00 failed"),
         (self_test(instruments={"traps": True, "eco": False}), "failed (eco)"),
         (self_test(instruments={}), "names no instrument"),
-        (self_test(moment="2026-10-20T12:00:00+00:00"), "40.0 days old when the run began; at most 30"),
+        (self_test(moment="2026-10-18T12:00:00+00:00"), "40.0 days old when the run began; at most 30"),
         (self_test(moment="2026-11-29T13:00:00+00:00"), "is not from before the run"),
         (self_test(moment="yesterday"), "is not from before the run"),
         (self_test(commit="d"), "is of other code (0.1.0, d)"),
@@ -193,7 +255,7 @@ ASKED = "[self_test]\nrequired = true\nmax_age_days = 30\n"
 def test_a_self_test_that_is_asked_for_must_have_passed_in_time(tmp_path: Path, found: Any, said: str | None) -> None:
     run = run_of(tmp_path / "run", traps(CLEAR))
     made = Run.open(run).record.provenance
-    changed = {"created": "2026-11-29T12:00:00+00:00", "palimpsest": "0.1.0", "commit": "c"}
+    changed = {"palimpsest": "0.1.0", "commit": "c"}
     record = {"self_test": found, "provenance": made.model_copy(update=changed)}
     run = run_of(tmp_path / "other", traps(CLEAR), record=record)
     result = gate([run], policy_of(tmp_path, ASKED + rule(**AUC)), today=TODAY)
@@ -235,10 +297,46 @@ def test_a_seal_is_asked_for_and_a_broken_one_is_refused(tmp_path: Path) -> None
     result = gate([run], loaded, today=TODAY)
     assert result.verdict == "pass"
     assert result.runs[0].seal == "sealed, as it was"
+    head = result.runs[0].head
+    assert head is not None
+    assert f"head {head}" in as_text(result)
+    pinned = gate([run], loaded, today=TODAY, heads=[head])
+    assert pinned.runs[0].seal == "sealed, as it was, with the head that was given"
+    with pytest.raises(DataError, match="not the one that was given"):
+        gate([run], loaded, today=TODAY, heads=["0" * 64])
+    with pytest.raises(InputError, match="2 heads for 1 run"):
+        gate([run], loaded, today=TODAY, heads=[head, head])
     content = (run / "findings.json").read_text(encoding="utf-8")
     (run / "findings.json").write_text(content.replace("0.55", "0.45"), encoding="utf-8")
     with pytest.raises(DataError, match=r"is not as it was sealed(.|\n)*'findings.json' was changed"):
         gate([run], loaded, today=TODAY)
+
+
+def test_a_seal_that_was_taken_away_is_no_run_without_one(tmp_path: Path) -> None:
+    from audit.runs.seal.make import seal_run
+
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    seal_run(run)
+    (run / "seal.json").unlink()
+    with pytest.raises(DataError, match="sealed once and the seal was taken away"):
+        gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY)
+
+
+def test_an_opening_of_another_moment_is_refused(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    content = (run / "opening.json").read_text(encoding="utf-8")
+    (run / "opening.json").write_text(content.replace("2026-11-27", "2026-11-01"), encoding="utf-8")
+    with pytest.raises(DataError, match="opening.json is of another run, plan or moment"):
+        gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY)
+
+
+def test_runs_of_unknown_weights_are_not_one_model(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / name, traps(CLEAR), record={"subjects": {}}) for name in ("one", "two")]
+    loaded = policy_of(tmp_path, rule(**AUC))
+    assert gate(runs[:1], loaded, today=TODAY).verdict == "pass"
+    with pytest.raises(InputError, match=r"may be of different models \(weights not recorded and not recorded\)"):
+        gate(runs, loaded, today=TODAY)
+    assert gate(runs, loaded, today=TODAY, different_models=True).verdict == "pass"
 
 
 def test_a_run_that_has_not_ended_and_one_that_is_none(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def as_text(result: GateResult) -> str:
     for run in result.runs:
         model = "not recorded" if run.model_weights is None else f"{run.model_weights[:16]}..."
         lines += _wrapped(f"Run {plain(run.id)} of {plain(run.created)}; weights {plain(model)}; {run.seal}", "")
+        lines += _wrapped(f"head {run.head}", "  ") if run.head is not None else []
+        lines += _wrapped(f"signed by {run.public_key}", "  ") if run.public_key is not None else []
     lines.append("")
     for rule in result.rules:
         lines += _rule(rule)
@@ -73,16 +75,19 @@ def _family(result: GateResult) -> list[str]:
     family = result.family
     said = []
     if family.p_values:
+        runs = f" in {counted(family.runs_with_p_values, 'run')}, run by run" if family.runs_with_p_values > 1 else ""
         said.append(
-            f"Holm over {counted(family.p_values, 'p-value')}: a model without any trace is called breached by one of "
-            f"them in at most {family.alpha:.3g} of cases."
+            f"Holm over {counted(family.p_values, 'p-value')}{runs}: a model without any trace is called breached by "
+            f"one of them in at most about {family.alpha:.3g} of cases{' for each run' if runs else ''}."
         )
     if family.intervals:
         said.append(
-            f"{counted(family.intervals, 'interval test')}: one is called breached though all hold in at most "
-            f"{family.false_block_by_intervals:.3g} of cases; a model that breaks one passes all in at most "
-            f"{family.false_pass:.3g}."
+            f"{counted(family.intervals, 'interval test')}: one is called breached though all hold in at most about "
+            f"{family.false_block_by_intervals:.3g} of cases; a model that breaks one passes all in at most about "
+            f"{family.false_pass:.3g}, as far as the intervals' coverage holds."
         )
+    if said:
+        said.append("This holds for runs that were not picked out of several; waived rules are left out.")
     return [*_wrapped(" ".join(said), ""), ""] if said else []
 
 

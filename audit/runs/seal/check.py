@@ -195,9 +195,9 @@ def _pin_problems(record: SealRecord, head: str | None, public_key: str | None) 
     if head is not None and record.head != head:
         yield Problem("head", SEAL_NAME, f"the head is {record.head}, not the one that was given, {head}")
     if public_key is not None and record.public_key is None:
-        yield Problem("key", SEAL_NAME, f"the seal is not signed; expected a signature by {public_key}")
-    elif public_key is not None and record.public_key != public_key:
-        yield Problem("key", SEAL_NAME, f"the seal is signed by another key, {record.public_key}, not {public_key}")
+        yield Problem("key", SEAL_NAME, "the seal is not signed; expected a signature by the key that was given")
+    elif public_key is not None and record.public_key != public_key:  # which may be a private one: it is not shown
+        yield Problem("key", SEAL_NAME, f"the seal is signed by another key than the one given: {record.public_key}")
 
 
 def _strange(path: str, why: str) -> Problem:
@@ -293,7 +293,10 @@ def _notes(folder: Path, record: SealRecord) -> tuple[str, ...]:
     heading = record.heading
     notes: list[str] = []
     if heading.opening_sha256 is None:
-        notes.append("the run has no opening.json (an older version made it): nothing fixes its plan before scoring")
+        notes.append(
+            "the run has no opening.json (an older version made it, or it was removed before sealing): nothing fixes "
+            "its plan before scoring"
+        )
     if heading.policy_named == "at-sealing":
         notes.append("the policy was first named when the run was sealed, not before it was scored")
     if heading.policy_named == "in-record":

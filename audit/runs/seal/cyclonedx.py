@@ -96,7 +96,8 @@ def _summary(seal: SealRecord, gate: GateResult | None) -> str:
     start = f"Audit {seal.heading.id}, sealed with the head {seal.head}."
     if gate is None:
         return f"{start} No policy was applied: these are findings, not a judgement of a release."
-    return f"{start} Policy {gate.policy}: the gate's verdict is {gate.verdict}."
+    how = "judged anew for this document" if gate.anew else "as a file of the gate's result says, which was believed"
+    return f"{start} Policy {gate.policy}: the gate's verdict is {gate.verdict}, {how}."
 
 
 def _component(subject: ModelSubject) -> dict[str, Any]:

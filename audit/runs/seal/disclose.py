@@ -231,7 +231,7 @@ def check_proof(proof: Proof, *, head: str | None = None, public_key: str | None
     if head is not None and proof.head != head:
         raise DataError(f"the rows lead to the head {proof.head}, not to the one that was given, {head}.")
     if public_key is not None and proof.public_key != public_key:
-        raise DataError(f"the proof is signed by {proof.public_key or 'nobody'}; expected the key {public_key}.")
+        raise DataError(f"the proof is signed by {proof.public_key or 'nobody'}, and not by the key that was given.")
 
 
 def _climb(leaf: bytes, place: int, n: int, path: Sequence[str], what: str) -> str:

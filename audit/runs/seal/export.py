@@ -8,15 +8,17 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from ...errors import DataError
+from ...errors import DataError, InputError
 from ...progress import Progress, silent
+from ...text.safe import quoted
+from ..schema import RunRecord
 from ..store import Run
 from .check import verify_run
 from .cyclonedx import document
-from .gate_result import read_gate
+from .gate_result import GateResult, parse_gate, read_gate, require_same
 from .in_toto import statement
 from .record import SEAL_NAME
-from .subject import model_subject
+from .subject import ModelSubject, audited_role, model_subject
 
 Format = Literal["in-toto", "cyclonedx"]
 
@@ -26,6 +28,7 @@ def export_run(
     format: Format,
     *,
     gate: Path | None = None,
+    judged: bytes | None = None,
     role: str | None = None,
     assessor: str | None = None,
     third_party: bool | None = None,
@@ -37,15 +40,17 @@ def export_run(
     Args:
         folder: A sealed run that is as it was sealed.
         format: Which statement.
-        gate: A gate's result on this run, as JSON.
-        role: Role of the model that it speaks of; default: the model under audit.
+        gate: File of a gate's result on this run, as JSON. Without ``judged`` it is believed.
+        judged: The same as a gate gives it now; ``gate`` must then say the same.
+        role: Role of the model that it speaks of; default: the model under audit. Another one can only be referred to:
+            findings and a gate's result speak of the model under audit.
         assessor: Name of the organisation that audited; CycloneDX.
         third_party: Whether that is another one than the model's maker; CycloneDX.
         location: URI of the folder in which the run can be fetched.
         progress: As in `verify_run`.
 
     Raises:
-        InputError: The run is not sealed, or has no model in that role.
+        InputError: The run is not sealed, has no model in that role, or did not audit it.
         DataError: It is not as it was sealed; or the gate's result is none, or one of another run or policy.
     """
     folder = Path(folder)
@@ -58,14 +63,20 @@ def export_run(
     seal, run = checked.record, Run.open(folder)
     subject = model_subject(run.record, role)
     result = None
-    if gate is not None:
+    if gate is not None or judged is not None:
         listed = {entry.path: entry.sha256 for entry in seal.files}
-        result = read_gate(
-            gate,
-            run_id=seal.heading.id,
-            findings_sha256=listed.get("findings.json"),
-            policy_sha256=seal.heading.policy_sha256,
-        )
+        known = {
+            "run_id": seal.heading.id,
+            "findings_sha256": listed.get("findings.json"),
+            "policy_sha256": seal.heading.policy_sha256,
+        }
+        given = None if gate is None else read_gate(gate, **known)  # type: ignore[arg-type]
+        result = given
+        if judged is not None:
+            result = parse_gate(judged, where="the gate's result", **known, anew=True)  # type: ignore[arg-type]
+            result = result if given is None else require_same(given, result, where=str(gate))
+    if result is not None or format == "cyclonedx":
+        _require_audited(run.record, subject, result)
     if format == "in-toto":
         sha256 = hashlib.sha256((folder / SEAL_NAME).read_bytes()).hexdigest()
         made = statement(seal, sha256, subject, result, location=location)
@@ -75,3 +86,19 @@ def export_run(
         made = document(seal, run.findings(), subject, result, **named)  # type: ignore[arg-type]
         secret = not stat.S_IMODE((folder / "findings.json").stat().st_mode) & 0o077
     return (json.dumps(made, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), secret
+
+
+def _require_audited(record: RunRecord, subject: ModelSubject, gate: GateResult | None) -> None:
+    """Refuses to say of one model what was found of another."""
+    role = audited_role(record)
+    told = record.subjects[role].get("fingerprint") if role is not None else None
+    weights = told.get("weights") if isinstance(told, dict) else None
+    if gate is not None and gate.model_weights is not None and gate.model_weights != subject.combined:
+        weights = gate.model_weights
+    if weights != subject.combined:
+        audited = "no single model" if weights is None else f"the model of the weights {quoted(weights, limit=20)}"
+        raise InputError(
+            f"findings and gate speak of {audited}, and the role {quoted(subject.role)} is the model of "
+            f"{subject.combined[:12]}...: nothing was found of it. Leave --role out, or refer to the run alone: "
+            "--format in-toto without --gate and --policy."
+        )

@@ -1,7 +1,8 @@
 """Which files a seal covers, and their hashes.
 
-Covered: every regular file of the run's folder and its subfolders, but ``seal.json`` at the top, files named ``.lock``
-(they only name who holds the folder) and temporary files of an interrupted write (`audit.text.files.is_temporary`).
+Covered: every regular file of the run's folder and its subfolders, but ``seal.json`` and ``.lock`` at the top (the lock
+only names who holds the folder, and sealing itself takes it) and temporary files of an interrupted write
+(`audit.text.files.is_temporary`).
 Links, pipes and devices are no evidence and refused. Empty folders are nothing. A name must be UTF-8.
 """
 
@@ -76,7 +77,7 @@ def _why_strange(path: str, entry: os.DirEntry[str]) -> str | None:
 
 
 def _left_out(path: str, entry: os.DirEntry[str]) -> bool:
-    return path == SEAL_NAME or entry.name == LOCK_NAME or is_temporary(Path(entry.name))
+    return path in (SEAL_NAME, LOCK_NAME) or is_temporary(Path(entry.name))
 
 
 def hash_files(

@@ -67,6 +67,8 @@ def _result(seal: SealRecord, seal_sha256: str, gate: GateResult, location: str 
         f"{_OURS}:notAssessed": named["unjudged"],
         f"{_OURS}:gate": {
             "verdict": gate.verdict,
+            "judgedAnew": gate.anew,
+            "waiversReadOn": gate.today,
             "outcomes": {rule.id: rule.outcome for rule in gate.rules},
             "digest": {"sha256": gate.sha256},
         },

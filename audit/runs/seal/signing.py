@@ -40,9 +40,9 @@ def read_key(path: Path, *, run: Path) -> SigningKey:
         InputError: Others can read or write the file, it lies in the run's folder or holds no such key.
         StorageError: It cannot be read.
     """
+    _require_file(path, _KINDS)
     if path.resolve().is_relative_to(run.resolve()):
         raise InputError(f"the key {path} lies in the run's folder and would be handed on with it. Keep it elsewhere.")
-    _require_file(path, _KINDS)
     with storage_errors(path, kept="nothing was changed", doing="read"), path.open("rb") as stream:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
         if mode & 0o077:
@@ -164,8 +164,12 @@ def require_cryptography() -> None:
 
 
 def _require_file(path: Path, kinds: str) -> None:
-    if not path.exists():
-        raise InputError(f"there is no file {path}. Give the file of {kinds}.")
+    """The path is not shown: it may be the key itself, pasted where its file belongs."""
+    if not os.path.exists(path):  # other than Path.exists, also where the name is too long for one
+        raise InputError(
+            f"there is no file of the name that was given for the key. Give the path of the file of {kinds}; a key "
+            "itself does not belong on a command line."
+        )
 
 
 def _raw(content: bytes) -> bytes | None:

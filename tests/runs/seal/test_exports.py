@@ -54,7 +54,7 @@ def gate_file(path: Path, run: Path, verdict: str, outcomes: dict[str, tuple[str
     told = {
         "verdict": verdict,
         "policy": {"name": "strict", "title": "Strict", "reading": "ours", "sha256": "a" * 64},
-        "runs": [{"id": seal["heading"]["id"], "findings_sha256": findings}],
+        "runs": [{"id": seal["heading"]["id"], "findings_sha256": findings, "model_weights": "f" * 64}],
         "rules": rules,
     }
     path.write_text(json.dumps({**told, **change}), encoding="utf-8")
@@ -205,6 +205,45 @@ def test_the_gate_must_speak_of_this_run_and_policy(run: Path, tmp_path: Path) -
         export_run(run, "in-toto", gate=path)
     with pytest.raises(InputError, match="there is no file"):
         export_run(run, "in-toto", gate=tmp_path / "none.json")
+
+
+def test_nothing_that_was_found_is_said_of_another_model(tmp_path: Path) -> None:
+    """A run names its reference model as well: what passed, or was found, is the subject's alone."""
+    folder = make_run(tmp_path / "run", policy="a" * 64)
+    record = json.loads((folder / "run.json").read_text())
+    other = {"weights": "e" * 64, "files": {"model.safetensors": "4" * 64}}
+    record["subjects"]["reference"] = {**record["subjects"]["subject"], "fingerprint": other}
+    (folder / "run.json").write_text(json.dumps(record))
+    seal_run(folder)
+    own = seal_of(folder)["heading"]["id"]
+    findings = next(entry["sha256"] for entry in seal_of(folder)["files"] if entry["path"] == "findings.json")
+    passed = {"a": ("block", "pass")}
+    gate = gate_file(tmp_path / "gate.json", folder, "pass", passed)
+    with pytest.raises(InputError, match="the role 'reference' is the model of eeeeeeeeeeee...: nothing was found of"):
+        export_run(folder, "in-toto", gate=gate, role="reference")
+    with pytest.raises(InputError, match="nothing was found of it"):
+        export_run(folder, "cyclonedx", role="reference")
+    runs = [{"id": own, "findings_sha256": findings, "model_weights": "e" * 64}]
+    edited = gate_file(tmp_path / "edited.json", folder, "pass", passed, runs=runs)
+    for role in (None, "reference"):
+        with pytest.raises(InputError, match="nothing was found of it"):
+            export_run(folder, "in-toto", gate=edited, role=role)
+    told = made(folder, "in-toto", role="reference")
+    assert told["predicateType"].endswith("reference/v0.1")
+    assert made(folder, "in-toto", gate=gate)["predicate"]["result"] == "PASSED"
+
+
+def test_a_result_that_was_judged_anew_is_stated_and_an_edited_file_refused(run: Path, tmp_path: Path) -> None:
+    breached = gate_file(tmp_path / "true.json", run, "breached", {"a": ("block", "breached")}, today="2026-11-28")
+    judged = breached.read_bytes()
+    told = made(run, "in-toto", judged=judged)["predicate"]
+    assert (told["result"], told["urn:palimpsest:gate"]["judgedAnew"]) == ("FAILED", True)
+    assert told["urn:palimpsest:gate"]["waiversReadOn"] == "2026-11-28"
+    assert made(run, "in-toto", judged=judged, gate=breached)["predicate"]["failedTests"] == ["a"]
+    edited = gate_file(tmp_path / "edited.json", run, "pass", {"a": ("block", "pass")})
+    with pytest.raises(DataError, match="verdict 'pass', and not 'breached'; rule 'a': 'block pass', and not"):
+        export_run(run, "in-toto", judged=judged, gate=edited)
+    assert made(run, "in-toto", gate=edited)["predicate"]["urn:palimpsest:gate"]["judgedAnew"] is False
 
 
 def test_nothing_is_stated_of_a_broken_or_unsealed_run(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_proofs_that_do_not_hold(run: Path, other: Path) -> None:
     refused("a key without a signature", signature=None)
     with pytest.raises(DataError, match="not to the one that was given"):
         check_proof(foreign, head=proof.head)
-    with pytest.raises(DataError, match="expected the key"):
+    with pytest.raises(DataError, match="not by the key that was given"):
         check_proof(foreign, public_key=KEY.public_key)
 
 

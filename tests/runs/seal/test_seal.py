@@ -137,6 +137,22 @@ def test_a_lock_and_an_interrupted_write_are_no_evidence(run: Path) -> None:
     assert verify_run(run).problems == ()
 
 
+def test_a_lock_below_the_top_is_a_file_like_any(run: Path) -> None:
+    for name in (".lock", "items/.lock"):
+        (run / name).write_text("the scores that were left out")
+    assert kinds(verify_run(run)) == {("added", "items/.lock")}
+
+
+def test_a_key_that_was_given_is_not_shown(run: Path) -> None:
+    """64 digits may be the private key, given by mistake."""
+    given = "ab" * 32
+    for _ in range(2):
+        problems = verify_run(run, public_key=given).problems
+        assert [problem.kind for problem in problems] == ["key"]
+        assert given not in problems[0].says
+        _resealed(run, None)
+
+
 def test_line_ends_and_spaces_of_the_seal_count(run: Path) -> None:
     seal = run / SEAL_NAME
     content = seal.read_bytes()
@@ -277,6 +293,7 @@ def test_a_run_without_an_opening_is_sealed_and_it_is_said(tmp_path: Path) -> No
     seal_run(made)
     checked = verify_run(made)
     assert checked.problems == ()
+    assert "an older version made it, or it was removed before sealing" in checked.notes[0]
     assert "nothing fixes its plan before scoring" in checked.notes[0]
 
 

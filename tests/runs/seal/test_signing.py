@@ -98,8 +98,18 @@ def test_what_is_no_key_is_refused_and_not_quoted(why: str) -> None:
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     for read in (lambda path: read_key(path, run=tmp_path / "run"), read_public_key):
-        with pytest.raises(InputError, match="there is no file .*none. Give the file of"):
-            read(tmp_path / "none")
+        for name in ("none", RAW.hex(), FORMS["PEM"].decode(), FORMS["PEM"].decode() * 9):  # pasted keys
+            with pytest.raises(InputError, match="there is no file of the name that was given") as error:
+                read(tmp_path / name)
+            assert name not in str(error.value)
+            assert error.value.__context__ is None
+
+
+def test_a_key_pasted_where_the_run_lies_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        read_key(Path(RAW.hex()), run=Path())
+    assert RAW.hex() not in str(error.value)
 
 
 def test_a_private_key_is_no_public_one(tmp_path: Path) -> None:
