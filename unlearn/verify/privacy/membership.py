@@ -33,11 +33,11 @@ from audit.lm.load import LanguageModel
 from audit.lm.logprobs import token_log_probs
 from audit.lm.tokens import check_lengths, encode, prefix_ids
 from audit.membership.blind import bag_of_words, blind_auc, excludes_half
+from audit.membership.columns import score_columns
 from audit.membership.extras import NOTHING, Extras, FurtherPasses
 from audit.membership.found import FPRS
 from audit.membership.score import lowest_mean, scored_part, summarise
 from audit.membership.score_names import NAMES, score_names
-from audit.membership.scored import score_columns
 from audit.progress import Progress, silent
 from audit.stats.checks import Floats, Seed, generator
 from audit.stats.estimate import Estimate
