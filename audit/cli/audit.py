@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -21,7 +21,7 @@ from .audit_plan import AuditPlan
 from .audit_work import Models, Work
 
 if TYPE_CHECKING:
-    from ..report.figures import Comparison
+    pass
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 # What reads a table of the plan, if it is there; each is imported when a plan is run.
@@ -84,9 +84,11 @@ def execute(
     """
     options.quiet_libraries()  # before torch is imported
     from ..progress import progress_bars
+    from ..report.write import draw_where_missing, write_report
     from ..runs.plan import resolve_path
     from ..runs.records import content_key
     from ..runs.schema import Findings
+    from ..runs.seal.record import is_sealed
     from ..text.files import sha256_file
 
     works = _works(plan, path, source)
@@ -118,12 +120,14 @@ def execute(
                 for work in works:
                     run.add_seed(work.name, work.seed)
                     sections.append(work.audit(run, progress))
-            run.write_findings(Findings(sections=tuple(sections), limitations=_limitations(run)))
+            run.write_findings(Findings(sections=tuple(sections), limitations=limitations(run)))
             run.finish()
     finished = Run.open(folder)
-    shown = {work.name: work.compare(finished) for work in works if show_text and work.compare is not None}
-    if not (folder / "report.html").exists() or any(work.compare is not None for work in works):
-        draw_report(finished, shown)  # anew where the last one may have shown texts, or may not
+    if any(work.compare is not None for work in works) and not is_sealed(folder):
+        shown = {work.name: work.compare(finished) for work in works if show_text and work.compare is not None}
+        write_report(finished, comparisons=shown)  # anew: the last one may have shown texts, or may not
+    else:
+        draw_where_missing(finished)
     return finished
 
 
@@ -172,7 +176,7 @@ def _about(source: str | None) -> Iterator[None]:
         raise InputError(f"{source}: {error}") from error
 
 
-def _limitations(run: Run) -> tuple[str, ...]:
+def limitations(run: Run) -> tuple[str, ...]:
     """What the models themselves put limits to."""
     subjects = run.record.subjects
     prints = [subjects[role]["fingerprint"] for role in ("subject", "reference") if role in subjects]
@@ -193,30 +197,6 @@ def _limitations(run: Run) -> tuple[str, ...]:
         ),
     }
     return tuple(words for audit, words in told.items() if audit in run.record.plan)
-
-
-def draw_report(run: Run, comparisons: Mapping[str, Sequence[Comparison]] | None = None) -> None:
-    """Draw ``report.html`` from what the run holds.
-
-    Args:
-        run: The run.
-        comparisons: Audit -> texts to show side by side.
-    """
-    from ..report.extraction_section import extraction_figures
-    from ..report.membership_section import membership_figures
-    from ..report.traps_section import trap_figures
-    from ..report.write import write_report
-
-    plan, findings, figures = run.record.plan, run.findings(), {}
-    if "traps" in plan:
-        items = run.read_items("traps").to_pandas()
-        figures["traps"] = trap_figures(items, findings, primary=plan["traps"]["primary"])
-    if "membership" in plan:
-        items = run.read_items("membership").to_pandas()
-        figures["membership"] = membership_figures(items, findings, primary=plan["membership"]["primary"])
-    if "extraction" in plan:
-        figures["extraction"] = extraction_figures(run.read_items("extraction-maxima").to_pandas(), findings)
-    write_report(run, figures, comparisons)
 
 
 def tell(run: Run, *, as_json: bool) -> int:

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..extraction.config import VIEWS, MatchPlan
+from ..extraction.config import VIEWS, MatchPlan, View
 from ..extraction.dealing import Dealing, dealing_of
+from ..extraction.from_maxima import QUESTIONS, STAGE, opening_finding, with_what_was_asked
 from ..extraction.likelihood import cut, require_prefix, require_same
 from ..extraction.planning import sample_plan
 from ..extraction.rows import Rows, read_rows
 from ..extraction.run import Compared, audit_extraction, check_rows, remove_search_parts
-from ..extraction.shift import Questions, questions, shift_finding, shift_of, shift_table
+from ..extraction.shift import Questions, question_table, questions
 from ..extraction.stages import GENERATIONS, Asked, Role, ask, plan_for
 from ..extraction.tables import strongest
 from ..lm.checkpoint import find_checkpoint, refuse_same_weights
@@ -30,7 +31,7 @@ from ..matching.encoder_files import find_encoder
 from ..matching.words import n_words
 from ..report.side_by_side import side_by_side
 from ..runs.plan import resolve_path
-from ..runs.schema import AuditSection, Finding, Findings
+from ..runs.schema import AuditSection, Findings
 from ..runs.store import Run
 from ..text.files import sha256_file
 from ..text.safe import for_terminal
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from ..progress import Progress
     from ..report.figures import Comparison
 
-STAGE = "extraction.match"
 _EMBEDDING = "Embedding (texts)"
 N_COMPARED = 10  # matches that are shown side by side
 
@@ -183,6 +183,7 @@ def _questions(
     tokens, base = load_tokens(models.subject), load_tokens(models.reference)
     prefix = to_ask["subject"].plan.prefixes[0]
     chosen = questions(tokens, prefix, *rows, dealing, plan=plan, most=table.likelihood_questions)
+    assert chosen.prompts is not None  # they are new
     of_base = cut(base, prefix, chosen.texts, chosen.prompts.ids)
     require_same(of_base, chosen.prompts)
     return {
@@ -224,43 +225,17 @@ def _audit(read: _Read, models: Models, run: Run, progress: Progress) -> AuditSe
     if not run.has(STAGE):
         # The section is kept in findings.json, which is written anew when all audits of the plan have ended.
         with run.stage(STAGE) as detail:
+            detail |= {"why_not_tested": read.dealing().why_not, "by_row": read.dealing().by_row, "notes": read.notes}
+            if chosen is not None:
+                detail["questions_left_out"] = dict(chosen.left_out)
+                run.write_items(QUESTIONS, question_table(chosen))
             run.write_findings(Findings(sections=(_matched(read, run, progress, detail),), limitations=()))
     remove_search_parts(run)
     shutil.rmtree(_embeddings(run), ignore_errors=True)
     section = next(one for one in run.findings().sections if one.audit == "extraction")
-    added, tables = [_opening(read, run)], []
-    if chosen is not None:
-        base, post = (run.read_items(f"extraction-likelihood-{role}")["log_likelihood"].to_numpy() for role in
-                      ("reference", "subject"))  # fmt: skip
-        shift = shift_of(base, post, chosen, plan=read.plan)
-        added.append(shift_finding(shift, chosen, at_random=not read.dealing().why_not))
-        tables.append(shift_table(shift))
-    names = {one.id for one in added} | {one.name for one in tables}  # there already where it was killed at its end
-    return section.model_copy(
-        update={
-            "findings": (*(one for one in section.findings if one.id not in names), *added),
-            "tables": (*(one for one in section.tables if one.name not in names), *tables),
-        }
-    )
-
-
-def _opening(read: _Read, run: Run) -> Finding:
-    """What the model was given, to the token."""
-    if read.asked:
-        told = [f"{prefix.text!r} (token ids {', '.join(map(str, prefix.ids))})" for prefix in
-                read.asked["subject"].plan.prefixes]  # fmt: skip
-    else:
-        table = run.read_items(GENERATIONS["subject"], ["prefix", "prefix_sha256"]).to_pandas().drop_duplicates()
-        told = [f"{name!r} (SHA-256 of its token ids {digest})" for name, digest in table.itertuples(index=False)]
-    notes = "".join(f" {note[0].upper()}{note[1:]}" for note in read.notes)
-    return Finding(
-        id="extraction.opening",
-        audit="extraction",
-        claim=f"The model was given {' or '.join(told)} and nothing else.{notes}",
-        verdict="information",
-        items="items/extraction-generations.parquet",
-        how_to_read="A model answers another opening otherwise; what it was trained with gives back the most.",
-    )
+    prefixes = [one.to_record() for one in read.asked["subject"].plan.prefixes] if read.asked else None
+    opening = opening_finding(run, prefixes, read.notes)
+    return with_what_was_asked(section, run, opening, chosen, at_random=not read.dealing().why_not, plan=read.plan)
 
 
 def _embeddings(run: Run) -> Path:
@@ -329,11 +304,20 @@ def _compared(read: _Read, run: Run) -> Compared:
 
 def _compare(read: _Read, run: Run) -> list[Comparison]:
     """The strongest matches as texts."""
+    return matched_texts(run, read.rows[0], read.plan.primary)
+
+
+def matched_texts(run: Run, trained: Rows, view: View) -> list[Comparison]:
+    """The strongest matches of a run as texts: generations that it keeps, beside training rows that it names.
+
+    Args:
+        run: A run with an extraction audit.
+        trained: The training rows that were compared.
+        view: Of the rows and generations.
+    """
     matches = strongest(run.read_items("extraction-matches").to_pandas())
-    generations = run.read_items(GENERATIONS["subject"])
-    view = read.plan.primary
+    generations = run.read_items(GENERATIONS["subject"], ["id", view])
     texts = dict(zip(generations["id"].to_pylist(), generations[view].to_pylist(), strict=True))
-    trained = read.rows[0]
     rows = dict(zip(trained.ids, trained.of_view(view), strict=True))
     return [
         side_by_side(

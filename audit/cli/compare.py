@@ -77,7 +77,7 @@ def _check_out(out: Path) -> None:
 
 def _write(found: Comparison, out: Path, folders: list[Path]) -> None:
     """The same comparison gives the same three files, to the byte."""
-    from ..report.compare_section import comparison_findings, comparison_record, comparison_table
+    from ..report.compare_section import comparison_report, comparison_table
     from ..report.render import render_html
     from ..text.tables import write_table
 
@@ -87,7 +87,4 @@ def _write(found: Comparison, out: Path, folders: list[Path]) -> None:
     hashes = {RECORD: sha256_file(out / RECORD), TABLE: sha256_file(out / TABLE)}
     hashes |= {f"{run.folder}/findings.json": sha256_file(folder / "findings.json")
                for run, folder in zip(found.runs, folders, strict=True)}  # fmt: skip
-    allow = [word for one in found.allowed for word in ("--allow", one.name)]
-    command = ["palimpsest", "compare", *(run.folder for run in found.runs), *allow, "--seed", str(found.seed)]
-    page = render_html(comparison_record(found, command), comparison_findings(found), {}, item_hashes=hashes)
-    write_text(out / REPORT, page)
+    write_text(out / REPORT, render_html(comparison_report(found, hashes)))

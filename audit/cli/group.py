@@ -26,9 +26,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "steer": ("unlearn.lineas.cli", "Steer a model's activations, learnt from what is unwanted and what is wanted."),
     "remediate": ("unlearn.cli.remediate", "Audit, apply remedies, audit again, and say whether they worked."),
     "testbed": ("audit.cli.testbed", "Build small models whose truth is known because it was planted."),
-    "runs": ("audit.cli.runs", "List runs, and show what one found."),
+    "runs": ("audit.cli.runs", "List, show, seal, verify and replay runs."),
     "compare": ("audit.cli.compare", "Lay finished runs side by side, with the differences and how sure they are."),
-    "doctor": ("audit.cli.doctor", "Check the environment: versions, devices, disk, who owns the import names."),
+    "gate": ("audit.cli.gate", "Judge finished runs by a written policy, and check policies."),
+    "report": ("audit.cli.report", "Write what a run found for people who decide: HTML, Markdown, JSON or PDF."),
+    "card": ("audit.cli.card", "Write an audit's results into a Hugging Face model card."),
+    "doctor": ("audit.cli.doctor", "Check the environment and, with --known-answers, the instruments themselves."),
 }
 
 

@@ -52,6 +52,17 @@ def subject(
     )
 
 
+def refuse_inside_run(out: Path) -> None:
+    """Refuses a place in a run's folder or below it, which holds evidence alone.
+
+    Raises:
+        InputError: Which run it is.
+    """
+    home = next((folder for folder in out.resolve().parents if (folder / "run.json").exists()), None)
+    if home is not None:
+        raise InputError(f"--out {out} lies in the run {home}, which holds evidence alone. Choose another place.")
+
+
 def quiet_libraries() -> None:
     """Keep transformers' own bars and advice off the screen: ours say what is going on.
 

@@ -15,9 +15,12 @@ from ..runs.listing import list_runs
 from ..runs.schema import Findings, RunRecord
 from ..runs.store import Run
 from ..text.safe import for_terminal
-from . import options
+from . import options, runs_seal
+from .replay import replay
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="List runs, and show one.")
+app = typer.Typer(
+    rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="List, show, seal, verify and replay runs."
+)
 
 
 @app.command("list")
@@ -95,3 +98,9 @@ def show(
     print(summary_text(findings))
     if (run / "report.html").exists():
         print(for_terminal(f"Report: {options.shown(run / 'report.html')}"))
+
+
+app.command("replay")(replay)
+
+
+runs_seal.register(app)

@@ -167,17 +167,24 @@ def _sizes_differ(units: Codes, tested: Flags, first: Flags, *, seed: int) -> st
 
 def _blind(texts: Sequence[str], units: Codes, tested: Flags, first: Flags, *, seed: int) -> dict[str, Estimate]:
     """Can the halves be told apart by their words or by their length, one row of each unit?"""
+    chosen = told_by(units, tested, first, seed=seed)
+    if not len(chosen):
+        return {}
+    words = bag_of_words([texts[place] for place in chosen], first[chosen], np.zeros(len(chosen), int), seed=seed)
+    return {"bag_of_words_auc": words, "length_auc": length_auc([len(texts[place]) for place in chosen], first[chosen])}
+
+
+def told_by(units: Codes, tested: Flags, first: Flags, *, seed: int) -> Codes:
+    """Rows that the checks without the model look at; none where they are too few."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(tested))
     one_each = order[np.sort(np.unique(units[order], return_index=True)[1])]
     chosen = np.concatenate([one_each[first[one_each]][:MOST_BLIND], one_each[~first[one_each]][:MOST_BLIND]])
     member = first[chosen]
-    if min(member.sum(), (~member).sum()) < 2 * LEAST_TEXTS:
-        return {}
-    words = [texts[place] for place in chosen]
-    none = np.zeros(len(chosen), dtype=np.int64)
-    lengths = np.array([len(text) for text in words], dtype=np.float64)
-    return {
-        "bag_of_words_auc": bag_of_words(words, member, none, seed=seed),
-        "length_auc": blind_auc(lengths, member, none),
-    }
+    enough: bool = min(member.sum(), (~member).sum()) >= 2 * LEAST_TEXTS
+    return np.asarray(chosen if enough else chosen[:0], dtype=np.int64)
+
+
+def length_auc(lengths: Sequence[int], member: Flags) -> Estimate:
+    """Of the rows' lengths in characters, shape (n,): of `told_by`, those that were trained on above the others."""
+    return blind_auc(np.array(lengths, dtype=np.float64), member, np.zeros(len(lengths), dtype=np.int64))

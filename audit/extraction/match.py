@@ -10,8 +10,6 @@ generations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +18,10 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..matching.dense import pairs_above, top_k
 from ..matching.strings import TextCorpus
-from ..matching.words import n_words
 from ..runs.shards import ShardedTable
 from .config import Arm, MatchPlan
+from .coverage import hits_by_row
+from .sides import Floats, Nearest, Rows, Side
 
 PART_TEXTS = 4_096  # whose search is lost at most when the work is killed
 PART_PAIRS = 4_000_000  # likewise, of strings: minutes
@@ -31,60 +30,6 @@ KEPT_FROM = 1_000_000  # pairs; fewer are compared again sooner than they are ke
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> unit vectors, shape (n, d); zeros for a text of which the encoder sees nothing."""
 OpenParts = Callable[[str, int], ShardedTable]  # (name, number of parts) -> where finished parts are kept
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
-
-
-class Nearest(NamedTuple):
-    """The best match of each text.
-
-    Attributes:
-        similarity: Shape (n,); NaN where a text was not compared, 0 where no row reaches the string floor or the
-            encoder sees nothing of the text.
-        rows: Training row, shape (n,); -1 where there is none.
-    """
-
-    similarity: Floats
-    rows: Rows
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Texts of one set in one view.
-
-    Attributes:
-        name: Of the set: "generated", "trained", "held_out" or "base".
-        texts: One for each generation or row; None where there is none (a reject).
-        compared: Whether each is long enough to be compared, shape (n,).
-        lengths: In words, shape (n,); 0 where there is no text.
-    """
-
-    name: str
-    texts: tuple[str | None, ...]
-    compared: NDArray[np.bool_]
-    lengths: Rows
-
-    @classmethod
-    def of(cls, name: str, texts: Sequence[str | None], *, least_words: int) -> Side:
-        lengths = np.array([0 if text is None else n_words(text) for text in texts], dtype=np.int64)
-        return cls(name, tuple(texts), lengths >= least_words, lengths)
-
-    @property
-    def chosen(self) -> list[str]:
-        """The texts that are compared."""
-        return [text for text, use in zip(self.texts, self.compared, strict=True) if use and text is not None]
-
-    def only(self, places: Rows) -> Side:
-        """The same texts with nothing but these places compared."""
-        compared = np.zeros(len(self.texts), dtype=bool)
-        compared[places] = True
-        return Side(self.name, self.texts, compared, self.lengths)
-
-    def spread(self, similarity: Floats, rows: Rows) -> Nearest:
-        """Results of the texts that are compared, at the places of all."""
-        every = np.full(len(self.texts), np.nan), np.full(len(self.texts), -1, dtype=np.int64)
-        every[0][self.compared], every[1][self.compared] = similarity, rows
-        return Nearest(*every)
 
 
 class Index:
@@ -118,6 +63,7 @@ class Index:
                 f"no training row has {plan.least_words} words, so nothing can be compared; lower least_words."
             )
         self._name = name
+        self._n_rows = len(rows.texts)
         self._numbers = np.flatnonzero(rows.compared)
         vectors = encode(rows.chosen)
         seen = vectors.any(axis=1)
@@ -193,3 +139,9 @@ class Index:
             numbers = self._numbers
         above = np.minimum(values, 1.0) > thresholds[places][queries]
         return places[queries[above]], numbers[rows[above]]
+
+    def hits_any(self, side: Side, arm: Arm, thresholds: Floats) -> Rows:
+        """Texts above their threshold for each training row, each counted once for a row, shape (N,)."""
+        queries, rows = self.pairs(side, arm, thresholds)
+        once = np.unique(np.stack([queries, rows]), axis=1)[1] if len(queries) else rows
+        return hits_by_row(once, self._n_rows)

@@ -14,7 +14,7 @@ from ..matching.overlap import bleu, ngram_overlap
 from ..matching.spans import longest_common_span
 from ..matching.strings import similarity
 from ..matching.words import words as words_of
-from .match import Nearest, Side
+from .sides import Nearest, Side
 
 
 def match_table(

@@ -23,7 +23,7 @@ from ..stats.proportion import difference, wilson
 from .calibrate import Calibration, Negatives, calibrate, fixed
 from .config import Arm, MatchPlan, View
 from .coverage import coverage, coverage_curve, curve_points, hits_by_row
-from .match import Index, Nearest, Side
+from .sides import Nearest, Searched, Side
 from .split_half import SplitHalf, split_half
 
 Rows = NDArray[np.int64]
@@ -142,9 +142,9 @@ def result(
     view: View,
     arm: Arm,
     sets: Sets,
-    index: Index,
+    index: Searched,
     nearest: Mapping[str, Nearest],
-    halves: tuple[Index, Index] | None,
+    halves: tuple[Searched, Searched] | None,
     *,
     plan: MatchPlan,
     threshold: float | None = None,
@@ -170,11 +170,11 @@ def result(
     else:
         calibration = own = fixed(threshold, negatives, target=plan.target, level=plan.level)
     ours = _rated(sets.generated, nearest["generated"], calibration, plan)
-    queries, rows = index.pairs(sets.generated, arm, calibration.thresholds(sets.generated.lengths))
+    any_rows = index.hits_any(sets.generated, arm, calibration.thresholds(sets.generated.lengths))
     hit = ours.hit
     best = nearest["generated"].rows[hit]
     n_rows = len(sets.trained.texts)
-    any_rows, best_rows = hits_by_row(_once(queries, rows), n_rows), hits_by_row(best, n_rows)
+    best_rows = hits_by_row(best, n_rows)
     compared = sets.trained.compared
     labels = sets.clusters[compared].tolist()
     n = len(sets.generated.texts)
@@ -208,13 +208,8 @@ def _rated(side: Side, nearest: Nearest, calibration: Calibration, plan: MatchPl
     )
 
 
-def _once(queries: Rows, rows: Rows) -> Rows:
-    """Rows of the pairs, each generation counted once for a row."""
-    return np.unique(np.stack([queries, rows]), axis=1)[1] if len(queries) else rows
-
-
 def _halves(
-    side: Side, arm: Arm, sets: Sets, indexes: tuple[Index, Index], calibration: Calibration, plan: MatchPlan
+    side: Side, arm: Arm, sets: Sets, indexes: tuple[Searched, Searched], calibration: Calibration, plan: MatchPlan
 ) -> SplitHalf:
     """At the threshold of held-out rows alone; a text that is equally near to both halves counts for neither."""
     assert sets.halves is not None

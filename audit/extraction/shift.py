@@ -1,7 +1,7 @@
 """The likelihood of questions before and after post-training, as a part of the extraction audit.
 
-Which questions are asked, and what is said of `audit.extraction.likelihood.LikelihoodShift`. It is a second look beside
-the verdict, never a verdict of its own.
+Which questions are asked, and what is said of `audit.extraction.shift_statistics.LikelihoodShift`. It is a second look
+beside the verdict, never a verdict of its own.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..lm.load import LanguageModel, Tokens
 from ..runs.schema import Cell, Column, EstimateRecord, Finding, PValueRecord, Table
 from ..text.numbers import p_number
 from ..text.safe import counted
 from .config import MatchPlan
 from .dealing import Dealing
 from .findings import AUDIT
-from .likelihood import Floats, LikelihoodShift, Prompts, cut, likelihood_shift, unfit
-from .prefixes import Prefix
 from .rows import Rows
+from .shift_statistics import Floats, LikelihoodShift, likelihood_shift
+
+if TYPE_CHECKING:
+    from ..lm.load import LanguageModel, Tokens
+    from .likelihood import Prompts
+    from .prefixes import Prefix
 
 _LEAST = 10  # questions of each half
 _MOST_ROWS = 20
@@ -41,14 +46,14 @@ class Questions:
 
     Attributes:
         texts: As they stand in the rows.
-        prompts: Their tokens.
+        prompts: Their tokens; None where they were asked before.
         trained: Whether each was trained on, shape (n,).
         clusters: What was dealt as one, a label for each.
         left_out: Reason -> questions.
     """
 
     texts: tuple[str, ...]
-    prompts: Prompts
+    prompts: Prompts | None
     trained: NDArray[np.bool_]
     clusters: tuple[Hashable, ...]
     left_out: Mapping[str, int]
@@ -82,6 +87,8 @@ def questions(
     Raises:
         DataError: Fewer than ten of a half are left.
     """
+    from .likelihood import cut, unfit  # with a tokenizer, which nothing else here needs
+
     n_trained = len(trained)
     asked = [*trained.questions, *held_out.questions]
     first_half, second_half = dealing.tested_in(asked)
@@ -129,6 +136,12 @@ def _drawn(
     order = rng.permutation(len(names))
     n = int(np.searchsorted(np.bincount(codes)[order].cumsum(), most, side="right"))
     return places[np.isin(codes, order[: max(1, n)])]
+
+
+def question_table(asked: Questions) -> pa.Table:
+    """Which half each question is of, and what was dealt as one: one row for each, without its text."""
+    halves, units = zip(*asked.clusters, strict=True)  # as `questions` made them
+    return pa.table({"trained": list(halves), "unit": list(units)})
 
 
 def shift_of(base: Floats, post: Floats, asked: Questions, *, plan: MatchPlan) -> LikelihoodShift:

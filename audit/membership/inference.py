@@ -32,8 +32,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import ttest_ind
 
 from ..stats.checks import finite_array
@@ -46,6 +46,7 @@ DECISION = 0.1  # as published
 TAIL = 0.025  # share clipped on each side, as published
 LEARNING_RATE = 0.01  # as published
 STEPS = 1_000  # as published
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam, as published: the defaults of torch
 SMALLEST = 0.001  # a p-value below is given as this: so far out, a t distribution is an extrapolation
 LEAST_TEXTS = 20  # on each side; the false-positive check then tests 5 texts against 5
 CHECK_LEVEL = 0.99  # a sound check is refused once in 100 times at most
@@ -266,17 +267,15 @@ def fit_linear(x: Floats, n_suspect: int, rng: np.random.Generator) -> tuple[Flo
         Weights, shape (S, F), and biases, shape (S,).
     """
     n_sets, n, n_features = x.shape
-    start = rng.uniform(-1, 1, (n_sets, n_features + 1)) / np.sqrt(max(1, n_features))
-    theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    inputs = torch.from_numpy(np.concatenate([x, np.ones((n_sets, n, 1))], axis=2))
-    labels = torch.zeros((n_sets, n), dtype=torch.float64)
-    labels[:, :n_suspect] = 1.0
-    optimizer = torch.optim.Adam([theta], lr=LEARNING_RATE)
-    for _ in range(STEPS):
-        optimizer.zero_grad()
-        logits = torch.bmm(inputs, theta[:, :, None])[:, :, 0]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        loss.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    found = theta.detach().numpy()
-    return found[:, :-1], found[:, -1]
+    theta = rng.uniform(-1, 1, (n_sets, n_features + 1)) / np.sqrt(max(1, n_features))
+    features = np.ascontiguousarray(np.concatenate([x, np.ones((n_sets, n, 1))], axis=2).transpose(0, 2, 1))
+    first, second = np.zeros_like(theta), np.zeros_like(theta)  # moments of the gradient
+    for step in range(1, STEPS + 1):
+        residual = expit(np.matmul(theta[:, None, :], features)[:, 0, :])
+        residual[:, :n_suspect] -= 1.0
+        gradient = np.matmul(features, residual[:, :, None])[:, :, 0] / n
+        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
+        second = BETAS[1] * second + (1 - BETAS[1]) * gradient**2
+        even = np.sqrt(second / (1 - BETAS[1] ** step)) + EPSILON
+        theta = theta - LEARNING_RATE * first / (1 - BETAS[0] ** step) / even
+    return theta[:, :-1], theta[:, -1]

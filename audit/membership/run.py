@@ -17,12 +17,11 @@ from ..text.readers import TextTable
 from ..text.safe import printable
 from .config import MembershipPlan
 from .extras import NOTHING, Extras
-from .findings import AUDIT, make_section
-from .found import SIDES, blind, check_texts, compare, dataset_inference, void_if_told_apart
-from .score_names import ExtraScore, Score, score_names
-from .scored import Texts, score_columns, scored
-
-_CONTROLS = ("min_k", "min_k_plus_plus", "zlib")  # of the reference, for the check without the model under audit
+from .findings import AUDIT
+from .found import SIDES, check_texts
+from .from_scores import STAGE, add_scores, section_of
+from .score_names import ExtraScore, score_names
+from .scored import Texts, scored
 
 
 def audit_membership(
@@ -68,22 +67,15 @@ def audit_membership(
     )
     scores = score_names(has_reference=has_reference, further=further)
     own = scored(run, "subject", texts, subject, progress=progress, extras=extras)
-    items["n_tokens"], items["truncated"], items["loss"] = own["n_tokens"], own["truncated"], own["loss"]
     other = None if reference is None else scored(run, "reference", texts, reference, progress=progress)
-    if other is not None:
-        for name in ("loss", *_CONTROLS):
-            items[f"reference_{name}"] = other[name]
-    for name, values in score_columns(own, other, scores).items():
-        items[name] = values
+    add_scores(items, own, other, scores)
     bad = {SIDES[0]: suspect.bad, SIDES[1]: validation.bad}
-    step: AbstractContextManager[dict[str, Any]] = (
-        nullcontext({}) if run.has("membership.compare") else run.stage("membership.compare")
-    )
+    step: AbstractContextManager[dict[str, Any]] = nullcontext({}) if run.has(STAGE) else run.stage(STAGE)
     with step as detail:
         for side, lines in bad.items():
             detail[f"left_out_{side}"] = [printable(f"{line.place}: {line.reason}") for line in lines]
         left_out = {side: len(lines) for side, lines in bad.items()}
-        section = _section(items, scores, plan, left_out, progress)
+        section = section_of(items, scores, plan=plan, left_out=left_out, progress=progress)
         run.write_items(AUDIT, pa.Table.from_pandas(items, preserve_index=False))
     return section
 
@@ -104,34 +96,3 @@ def check_inputs(
     """
     plan.score(has_reference=has_reference, further=further)
     return check_texts(suspect, validation)
-
-
-def _section(
-    items: pd.DataFrame,
-    scores: Sequence[Score],
-    plan: MembershipPlan,
-    left_out: dict[str, int],
-    progress: Progress,
-) -> AuditSection:
-    features = [name for name in items if name.endswith("_score")]
-    controls = [name for name in items if name.startswith("reference_")]
-    done, total = 0, (plan.n_splits + plan.n_checks) * (2 if controls else 1)
-
-    def tell(n: int) -> None:
-        nonlocal done
-        done += n
-        progress("Dataset inference", done, total)
-
-    inference = dataset_inference(items, features, plan=plan, on_done=tell)
-    control = dataset_inference(items, controls, plan=plan, on_done=tell) if controls else None
-    checks = blind(items, plan=plan, control=control)
-    return make_section(
-        items,
-        comparisons=compare(items, scores, level=plan.level),
-        blind=checks,
-        inference=void_if_told_apart(inference, checks),
-        features=features,
-        plan=plan,
-        primary=plan.score(has_reference="reference_loss" in items, further=scores),
-        left_out=left_out,
-    )

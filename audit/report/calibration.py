@@ -29,5 +29,7 @@ def calibration(section: AuditSection) -> tuple[tuple[Finding, str], ...]:
     """Findings that calibrate the audit under the null, each with how to read it; none where it states none."""
     by_id = {finding.id: finding for finding in section.findings}
     return tuple(
-        (by_id[id_], _MEANS.get(id_, by_id[id_].how_to_read)) for id_ in _CONTROLS.get(section.audit, ()) if id_ in by_id
+        (by_id[id_], _MEANS.get(id_, by_id[id_].how_to_read))
+        for id_ in _CONTROLS.get(section.audit, ())
+        if id_ in by_id
     )

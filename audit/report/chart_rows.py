@@ -78,10 +78,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def label(value: object) -> str:
-    """A group's name as a chart shows it: one line, at most 28 characters."""
+def label(value: object, *, limit: int = _LABEL_LIMIT) -> str:
+    """A group's name as a chart shows it: one line, at most ``limit`` characters."""
     text = one_line(str(value), limit=10 * _LABEL_LIMIT)
-    return text if len(text) <= _LABEL_LIMIT else text[: _LABEL_LIMIT - 3] + "..."
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def labels(values: Iterable[Hashable]) -> dict[Any, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,11 +16,16 @@ from ..runs.records import plan_hash
 from ..runs.schema import AuditSection, Cell, Column, EstimateRecord, Finding, Findings, RunRecord, Table
 from ..text.numbers import percent
 from ..text.safe import counted, printable
+from .chart_rows import label as cut_label
+from .content import Report
+from .figures import Figure, Panel
+from .intervals import interval_chart
 from .numbers import estimate
 from .safe_text import one_line
 
 KIND: Final = "compare"
 _COLUMNS = 100
+_MOST_DRAWN, _WIDE = 40, 700  # estimates of one figure; pixels
 _HOW_TO_READ = (
     "A difference is the run's value less that of run 1. Paired: both rest on the same items, which were resampled "
     "together. Unpaired: from the two intervals alone, supposing that the runs are independent; where they rest on the "
@@ -253,6 +258,61 @@ def _p_values(comparison: Comparison, audit: str) -> Table:
 
 def _run_columns(comparison: Comparison) -> list[Column]:
     return [Column(key=run.name, label=run.name.capitalize()) for run in comparison.runs]
+
+
+def comparison_report(comparison: Comparison, item_hashes: Mapping[str, str]) -> Report:
+    """What a report says of the comparison.
+
+    Args:
+        comparison: Runs side by side, with the cells of their tables.
+        item_hashes: File -> SHA-256, of what it rests on.
+    """
+    allow = [word for one in comparison.allowed for word in ("--allow", one.name)]
+    folders = [run.folder for run in comparison.runs]
+    command = ["palimpsest", "compare", *folders, *allow, "--seed", str(comparison.seed)]
+    return Report(
+        record=comparison_record(comparison, command),
+        findings=comparison_findings(comparison),
+        figures=comparison_figures(comparison),
+        item_hashes=item_hashes,
+    )
+
+
+def comparison_figures(comparison: Comparison) -> dict[str, list[Figure]]:
+    """Audit -> its differences from run 1, for estimates of findings that lie in [0, 1] in every run."""
+    audits = dict.fromkeys(row.place.audit for row in comparison.rows)
+    return {audit: [_differences(comparison, audit)] for audit in audits}
+
+
+def _differences(comparison: Comparison, audit: str) -> Figure:
+    title = "Differences from run 1"
+    rows = [row for row in comparison.rows if row.place.audit == audit and row.place.finding is not None]
+    drawn: list[dict[str, Any]] = []
+    names: set[str] = set()
+    for row in rows:
+        values = [one.value for one in row.estimates if one is not None and one.value is not None]
+        name = f"{row.place.finding}/{row.place.name}"
+        if not values or min(values) < 0 or max(values) > 1 or len(names) == _MOST_DRAWN:
+            continue
+        for run, made in zip(comparison.runs[1:], row.differences, strict=True):
+            one = EstimateRecord.of(made.estimate)
+            if one.value is not None:
+                names.add(name)
+                drawn.append(
+                    {"name": cut_label(name, limit=44), "group": run.name, "value": one.value, "low": one.low,
+                     "high": one.high}
+                )  # fmt: skip
+    if not drawn:
+        return Figure("differences", title, "Not drawn: no difference of shares could be made.", ())
+    chart = interval_chart(drawn, axis="difference", groups=None, width=_WIDE)
+    caption = (
+        "Each run's estimate less that of run 1, for estimates between 0 and 1 (shares, AUCs); an interval that holds "
+        "0 shows no difference."
+    )
+    if len(rows) > len(names):
+        caption += f" Not drawn: {len(rows) - len(names):,} others (see the tables)."
+    told = f"{len(names)} estimates with their differences from run 1, which stand in the tables."
+    return Figure("differences", title, caption, (Panel("", told, chart),))
 
 
 def comparison_record(comparison: Comparison, command: Sequence[str]) -> RunRecord:

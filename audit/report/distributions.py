@@ -34,7 +34,7 @@ def score_distribution(rows: Rows, *, score: str = "score") -> ChartType:
     bad = values[~np.isfinite(values)]
     if len(bad):
         raise InputError(f"{len(bad):,} scores to draw are not finite, the first is {bad[0]}; leave them out")
-    names = labels(table["group"])
+    names = labels(table["group"].unique())
     members = [name for name in names.values() if name != DECOY_GROUP]
     colors = {DECOY_GROUP: DECOY, **dict(zip(members, ramp(len(members)), strict=True))}
     dots: list[dict[str, Any]] = []

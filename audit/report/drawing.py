@@ -1,32 +1,35 @@
-"""Which module draws an audit's figures: one table, from which every run can be drawn again.
+"""What draws an audit's figures: one table, from which every run can be drawn again.
 
-A module named here has ``draw(run, findings) -> list[Figure]``, and ``quote(run) -> MarkedTexts | None`` where a run
-may hold texts that are quoted only when that was asked for. Each is imported when a run holds its audit.
+Each function takes the run and its findings; its module is imported when a run holds its audit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from ..runs.schema import Findings
 from ..runs.store import Run
 from .figures import Figure, MarkedTexts
 
 DRAWN: Final[Mapping[str, str]] = {
-    "traps": "traps_section",
-    "membership": "membership_section",
-    "extraction": "extraction_section",
-    "retraining": "retraining_section",
-    "unlearning": "unlearning_section",
-    "remediation": "remediation_section",
-    "eco": "eco_section",
-    "eco-evaluation": "eco_evaluation_section",
-    "steer": "steering_section",
-    "steer-sweep": "steering_sweep_section",
-    "steer-evaluation": "steering_evaluation_section",
+    "traps": "traps_section:draw",
+    "membership": "membership_section:draw",
+    "extraction": "extraction_section:draw",
+    "retraining": "retraining_section:draw",
+    "unlearning": "unlearning_section:draw",
+    "remediation": "remediation_section:draw",
+    "eco": "eco_section:draw_fit",
+    "eco-evaluation": "eco_section:draw_evaluation",
+    "steer": "steering_section:draw",
+    "steer-sweep": "steering_sweep_section:draw",
+    "steer-evaluation": "steering_evaluation_section:draw",
+}
+# Audit -> what quotes texts that a run may hold, only when that is asked for.
+QUOTED: Final[Mapping[str, str]] = {
+    "unlearning": "unlearning_section:quote",
+    "steer-sweep": "steering_sweep_section:quote",
 }
 
 
@@ -42,7 +45,8 @@ def figures_of(run: Run, findings: Findings) -> dict[str, list[Figure]]:
     drawn = {}
     for audit in dict.fromkeys(section.audit for section in findings.sections):
         if audit in DRAWN:
-            drawn[audit] = list(_module(audit).draw(_home(run, audit), findings))
+            draw: Callable[[Run, Findings], list[Figure]] = _named(DRAWN[audit])
+            drawn[audit] = draw(_home(run, audit), findings)
     return drawn
 
 
@@ -50,15 +54,16 @@ def quoted_of(run: Run, findings: Findings) -> dict[str, MarkedTexts]:
     """Texts that the run's audits quote with marks."""
     found = {}
     for audit in dict.fromkeys(section.audit for section in findings.sections):
-        quote = getattr(_module(audit), "quote", None) if audit in DRAWN else None
-        texts = None if quote is None else quote(run)
-        if texts is not None:
-            found[audit] = texts
+        if audit in QUOTED:
+            quote: Callable[[Run], MarkedTexts | None] = _named(QUOTED[audit])
+            if (texts := quote(run)) is not None:
+                found[audit] = texts
     return found
 
 
-def _module(audit: str) -> ModuleType:
-    return import_module(f".{DRAWN[audit]}", __package__)
+def _named(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(f".{module}", __package__), name)
 
 
 def _home(run: Run, audit: str) -> Run:

@@ -13,6 +13,7 @@ import pandas as pd
 from altair.typing import ChartType
 
 from ..runs.schema import EstimateRecord, Findings, Table
+from ..runs.store import Run
 from ..stats.auc import roc_curve
 from ..text.numbers import percent
 from .chart_rows import inline, label
@@ -20,29 +21,39 @@ from .charts import thinned
 from .figures import Figure, Panel
 from .numbers import estimate
 from .palette import INK, QUIET, SERIES, SHADE, styled
+from .sources import items_of, tables_of
 
 FIT = "eco"
 EVALUATION = "eco-evaluation"
+SCORES = "eco-scores"  # items: held-out scores of a fit
 
 
-def eco_figures(findings: Findings, scores: pd.DataFrame | None) -> dict[str, list[Figure]]:
-    """Audit -> its figures.
+def draw_fit(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run that fitted a guard."""
+    return fit_figures(findings, items_of(run, SCORES, ("side", "score", "flagged")))
+
+
+def draw_evaluation(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run that evaluated a guard."""
+    return evaluation_figures(findings)
+
+
+def fit_figures(findings: Findings, scores: pd.DataFrame | None) -> list[Figure]:
+    """Of a fit.
 
     Args:
-        findings: Of a run that fitted a guard, evaluated one, or both.
+        findings: Of a run that fitted a guard.
         scores: Held-out scores of the fit, ``side`` ("retain" or "forget"), ``score`` and ``flagged``; None where
             there are none.
     """
-    drawn: dict[str, list[Figure]] = {}
-    if tables := _tables(findings, FIT):
-        drawn[FIT] = [_roc(tables, scores), *_strength(tables)]
-    if tables := _tables(findings, EVALUATION):
-        drawn[EVALUATION] = [_recall(tables["recall"])]
-    return drawn
+    tables = tables_of(findings, FIT)
+    return [_roc(tables, scores), *_strength(tables)] if tables else []
 
 
-def _tables(findings: Findings, audit: str) -> dict[str, Table]:
-    return {table.name: table for section in findings.sections if section.audit == audit for table in section.tables}
+def evaluation_figures(findings: Findings) -> list[Figure]:
+    """Of an evaluation."""
+    tables = tables_of(findings, EVALUATION)
+    return [_recall(tables["recall"])] if tables else []
 
 
 def _roc(tables: dict[str, Table], scores: pd.DataFrame | None) -> Figure:

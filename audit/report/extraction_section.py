@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError
 from ..runs.schema import EstimateRecord, Findings
+from ..runs.store import Run
 from ..text.numbers import fixed
 from ..text.safe import quoted
 from .chart_rows import is_number
@@ -23,11 +22,18 @@ from .similarities import (
     similarity_edges,
     similarity_histogram,
 )
+from .sources import items_of, table_rows
 
 AUDIT = "extraction"
 _COLUMNS = ("set", "similarity", "threshold", "n_words")
 _ITEMS = "items/extraction-maxima.parquet"
 _RATES = dict(zip(KINDS, ("rate", "base", "fpr"), strict=True))  # kind -> column of the table "rates"
+
+
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run's extraction audit; none where it kept no items."""
+    items = items_of(run, f"{AUDIT}-maxima", _COLUMNS)
+    return [] if items is None else extraction_figures(items, findings)
 
 
 def extraction_figures(items: pd.DataFrame, findings: Findings) -> list[Figure]:
@@ -56,7 +62,7 @@ def _check(items: pd.DataFrame) -> None:
             f"{_ITEMS} has no column {', '.join(missing)}; the figures need {', '.join(_COLUMNS)}. Draw the report "
             "with the version that made the run."
         )
-    strangers = sorted(set(map(str, items["set"])) - set(SETS))
+    strangers = sorted(set(map(str, items["set"].unique())) - set(SETS))
     if strangers:
         raise DataError(f"{_ITEMS}: set is {quoted(strangers[0])}; expected {', '.join(SETS)}")
     compared = _compared(items)
@@ -125,20 +131,13 @@ def _numbers(items: pd.DataFrame, compared: pd.DataFrame) -> str:
     return said
 
 
-def _table(findings: Findings, name: str) -> list[dict[str, Any]]:
-    return [
-        row
-        for section in findings.sections
-        if section.audit == AUDIT
-        for table in section.tables
-        if table.name == name
-        for row in table.rows
-    ]
-
-
 def _coverage_figure(findings: Findings) -> Figure:
     title = "Coverage by number of generations"
-    rows = [row for row in _table(findings, "curve") if is_number(row.get("n")) and is_number(row.get("coverage"))]
+    rows = [
+        row
+        for row in table_rows(findings, AUDIT, "curve")
+        if is_number(row.get("n")) and is_number(row.get("coverage"))
+    ]
     if not rows:
         return Figure("coverage", title, "Not drawn: the findings hold no coverage curve.", ())
     rows.sort(key=lambda row: row["n"])
@@ -174,7 +173,7 @@ def _coverage(findings: Findings) -> EstimateRecord | None:
 def _rate_figure(findings: Findings) -> Figure:
     title = "Memorisation rate by view and arm"
     rows, left_out = [], 0
-    for row in _table(findings, "rates"):
+    for row in table_rows(findings, AUDIT, "rates"):
         for kind, key in _RATES.items():
             cell = row.get(key)
             if not isinstance(cell, EstimateRecord):

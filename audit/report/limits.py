@@ -13,6 +13,7 @@ from typing import Final
 from ..errors import DataError
 
 MOST_BYTES: Final = 5_000_000  # of one page
+MOST_CELLS: Final = 60_000  # of all its tables: each takes 36 bytes of HTML at least, and time
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,22 @@ LEVELS: Final = (
 )  # fmt: skip
 
 
-def fitted(render: Callable[[Limits], str], *, most: int = MOST_BYTES) -> str:
+def fitted(
+    render: Callable[[Limits], str], *, cells: Callable[[Limits], int] = lambda _: 0, most: int = MOST_BYTES
+) -> str:
     """What ``render`` makes with the first limits that keep it below ``most`` bytes.
+
+    Args:
+        render: Makes the page.
+        cells: How many cells its tables would have; limits that leave more than `MOST_CELLS` are not tried.
+        most: Bytes.
 
     Raises:
         DataError: It is too large even with the last.
     """
     for limits in LEVELS:
+        if limits != LEVELS[-1] and cells(limits) > MOST_CELLS:
+            continue
         text = render(limits)
         if len(text.encode()) < most:
             return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -11,10 +12,12 @@ from altair.typing import ChartType
 
 from ..errors import DataError
 from ..runs.schema import EstimateRecord, Findings
+from ..runs.store import Run
 from .chart_rows import inline
 from .figures import Figure, Panel
 from .numbers import estimate
 from .palette import DECOY, QUIET, SERIES, styled
+from .sources import items_of
 from .traps_section import SCORE_LABELS
 
 AUDIT = "membership"
@@ -25,6 +28,15 @@ _BLIND = {
     "reference_only_auc": "reference alone",
 }
 _KINDS = ("score of the model", "check without the model")
+
+
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run's audit of found texts; none where it kept no items."""
+    plan = run.record.plan.get(AUDIT)
+    primary = plan.get("primary") if isinstance(plan, Mapping) else None
+    wanted = [primary] if primary else ["ratio", "loss"]
+    items = items_of(run, AUDIT, ("side", *(f"{name}_score" for name in wanted)))
+    return [] if items is None else membership_figures(items, findings, primary=primary)
 
 
 def membership_figures(items: pd.DataFrame, findings: Findings, *, primary: str | None = None) -> list[Figure]:

@@ -34,7 +34,9 @@ def clean(text: str, *, limit: int = 2_000, keep: str = "\n\t") -> str:
         character.
     """
     rest = len(text) - limit
-    shown = "".join(_shown(c, keep=keep) for c in text[:limit].replace("\r\n", "\n"))
+    shown = text[:limit].replace("\r\n", "\n")
+    if not shown.isprintable():  # which no character of an unsafe category is
+        shown = "".join(_shown(c, keep=keep) for c in shown)
     return shown if rest <= 0 else f"{shown}... [{rest:,} more characters are in the run's files]"
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ..runs.schema import AuditSection, Finding, Findings, RunRecord, Verdict
 from ..text.numbers import percent
+from .gate import ShownGate
+from .safe_text import one_line
 
 # Gravest first. "not found" stands below everything that leaves the question open.
 GRAVITY: tuple[Verdict, ...] = ("found", "confounded", "inconclusive", "not found", "information")
@@ -30,7 +32,30 @@ VERDICT_WORDS: dict[Verdict, tuple[str, str]] = {
     "information": ("Information", "A number without a verdict."),
 }
 
+_PLAIN_OUTCOMES: dict[Verdict, str] = {
+    "found": "the effect was found",
+    "confounded": "another explanation fits as well, so that nothing can be concluded",
+    "inconclusive": "the evidence was too weak to say yes or no, which is not a pass",
+    "not found": "the effect was looked for and not found",
+    "information": "a number is given without a verdict",
+}
+
+# Audit -> what was done, in words that a reader without the field's knows.
+_DONE = {
+    "traps": "a test for copyright traps, sequences that were planted at random among decoys",
+    "membership": "a comparison of texts that may have been trained on with texts that were not",
+    "extraction": "an attempt to get the post-training data back out of the model",
+    "remediation": "remedies against what the model had learnt, each measured before and after",
+    "retraining": "trainings on rows that were got out of a model",
+    "unlearning": "a training that was to make the model forget a text",
+    "eco": "the fitting of a guard that stands before the model",
+    "eco-evaluation": "an evaluation of a guard that stands before the model",
+    "steer": "the fitting of maps that steer the model",
+    "steer-sweep": "a measurement of steering at several strengths",
+    "steer-evaluation": "an evaluation of steering",
+}
 _MOST_IN_BOX = 5
+_MOST_AUDITS = 6  # that the paragraph tells one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +131,28 @@ def overview(findings: Findings) -> Overview:
     return Overview(gravest, label, meaning, counts, shown, len(listed) - len(shown))
 
 
-def in_plain_words(record: RunRecord, findings: Findings) -> str:
+def in_plain_words(
+    record: RunRecord, findings: Findings, gate: ShownGate | None = None, *, is_broken: bool = False
+) -> str:
     """One paragraph on what was asked, what came out and what it does not mean, for a reader without statistics."""
     listed = all_judged(findings)
-    audits = ", ".join(dict.fromkeys(section.title for section in findings.sections)) or "no audit"
+    done = dict.fromkeys(_done(section) for section in findings.sections)
+    audits = "; ".join(list(done)[:_MOST_AUDITS]) or "no audit"
     day = record.provenance.created[:10]
     software = f"the software Palimpsest, version {record.provenance.palimpsest}"
-    sentences = [f"On {day} (UTC) {software}, carried out: {audits}."]
+    model = _model(record)
+    sentences = [f"On {day} (UTC) {software}, {f'examined {model} and ' if model else ''}carried out: {audits}."]
     if record.kind == "compare":
         sentences = [f"Finished runs, the last of {day} (UTC), were laid side by side by {software}: {audits}."]
     if record.status != "complete":
         sentences.append("The run has not ended: what follows is incomplete and must not be relied on.")
+    if is_broken:
+        sentences.append("The run's files are not as they were sealed: what follows must not be relied on.")
+    if gate is not None:
+        told = f" {gate.policy}" if gate.policy else ""
+        sentences.append(f"By the policy{told} the outcome is: {gate.label.lower()}. {gate.meaning}")
+    if len(findings.sections) > 1:
+        sentences += [f"{_capital(_done(one))}: {_gravest(one)}." for one in findings.sections[:_MOST_AUDITS]]
     sentences.append(f"It reached {_count(len(listed), 'finding')}{': ' if listed else '.'}" + _outcomes(listed))
     levels = sorted({e.level for one in listed for e in one.finding.estimates.values() if e.low is not None})
     if levels:
@@ -138,21 +174,54 @@ def in_plain_words(record: RunRecord, findings: Findings) -> str:
     return " ".join(sentences)
 
 
+def _model(record: RunRecord) -> str:
+    """The model that was examined, as the run names it: the last part of a folder, or an id; "" where there is none."""
+    subject = next((record.subjects[role] for role in ("subject", "model", "baseline") if role in record.subjects), {})
+    name = str(subject.get("model", "")).rstrip("/")
+    short = name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
+    return f'the model "{short}"' if short else ""
+
+
+def _done(section: AuditSection) -> str:
+    return _DONE.get(section.audit) or one_line(section.title, limit=200)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _gravest(section: AuditSection) -> str:
+    if section.audit == "remediation":
+        return _remedies(section)
+    verdicts = {one.verdict for one in judged(section)}
+    found = next((verdict for verdict in GRAVITY if verdict in verdicts), None)
+    return "nothing was concluded, which is not a pass" if found is None else _PLAIN_OUTCOMES[found]
+
+
+def _remedies(section: AuditSection) -> str:
+    """What a loop says of its remedies; subject and gold, which are judged beside them, carry no verdict."""
+    listed = [one.verdict for one in judged(section) if one.verdict != "information"]
+    told = [
+        f"{words} {listed.count(verdict):,}"
+        for verdict, words in (
+            ("found", "what was to be forgotten is still to be had after"),
+            ("not found", "within its tolerance the model is as one that never learnt it after"),
+            ("inconclusive", "there is no answer, or a broken model, after"),
+        )
+        if verdict in listed
+    ]
+    return f"of {_count(len(listed), 'remedy')}, {'; '.join(told)}" if told else _PLAIN_OUTCOMES["information"]
+
+
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _outcomes(listed: tuple[Judged, ...]) -> str:
-    words = {
-        "found": "the effect was found",
-        "confounded": "another explanation fits as well, so that nothing can be concluded",
-        "inconclusive": "the evidence was too weak to say yes or no, which is not a pass",
-        "not found": "the effect was looked for and not found",
-        "information": "a number is given without a verdict",
-    }
     parts = []
     for verdict in GRAVITY:
         number = sum(one.verdict == verdict for one in listed)
         if number:
-            parts.append(f"in {number:,} {words[verdict]}")
+            parts.append(f"in {number:,} {_PLAIN_OUTCOMES[verdict]}")
     return "; ".join(parts) + ("." if parts else "")

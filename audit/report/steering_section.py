@@ -1,4 +1,4 @@
-"""The figures of steering: distances, changes by site, losses and the path of a fit; those of a sweep beside it.
+"""The figures of steering: distances, changes by site, losses and the path of a fit.
 
 Everything is drawn from the run's findings and from its tables of items; nothing is estimated here.
 """
@@ -19,15 +19,11 @@ from ..text.numbers import percent
 from .chart_rows import inline, is_number, labels
 from .figures import Figure, Panel
 from .palette import QUIET, SERIES, SHAPES, ramp, styled
+from .sources import items_of, tables_of
 from .steering_charts import NUMBERS, UPRIGHT, by_gamma
-from .steering_evaluation_section import evaluation_figures
-from .steering_sweep_section import sweep_figures
 
 FIT = "steer"
 SITES, NEURONS, LOSSES = "steer-sites", "steer-neurons", "steer-losses"
-SWEEP = "steer-sweep"
-SWEEP_POINTS, SWEEP_TEXTS = "sweep-points", "sweep-continuations"
-EVALUATION, EVALUATION_POINTS = "steer-evaluation", "evaluation-points"
 _WIDE = 700
 _CELLS = 2_400  # of one map of changes, so that a page does not grow with the model
 _MOST_BINS, _LEAST_BINS = 48, 12
@@ -35,26 +31,18 @@ _LEVELS = 6  # of a change's size
 _MOST_STEPS = 250  # of the curve of losses
 
 
-def steering_figures(run: Run, findings: Findings) -> dict[str, list[Figure]]:
-    """Audit -> its figures, of a run that fitted maps, swept or evaluated them.
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run that fitted maps.
 
     Raises:
-        DataError: Items are damaged or lack a column.
+        DataError: Items are damaged.
     """
-
-    def items(name: str) -> pd.DataFrame | None:
-        return run.read_items(name).to_pandas() if run.items_path(name).exists() else None
-
-    drawn: dict[str, list[Figure]] = {}
-    for section in findings.sections:
-        tables = {table.name: table for table in section.tables}
-        if section.audit == FIT:
-            drawn[FIT] = fit_figures(tables, items(SITES), items(NEURONS), items(LOSSES))
-        elif section.audit == SWEEP and (points := items(SWEEP_POINTS)) is not None:
-            drawn[SWEEP] = sweep_figures(tables, points)
-        elif section.audit == EVALUATION:
-            drawn[EVALUATION] = evaluation_figures(tables, items(EVALUATION_POINTS))
-    return drawn
+    return fit_figures(
+        tables_of(findings, FIT),
+        items_of(run, SITES, ("site", "neurons", "changed")),
+        items_of(run, NEURONS, ("site", "neuron", "scale", "shift")),
+        items_of(run, LOSSES, ("step", "loss")),
+    )
 
 
 def fit_figures(

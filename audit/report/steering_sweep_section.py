@@ -15,14 +15,30 @@ import altair as alt
 import pandas as pd
 from altair.typing import ChartType
 
-from ..runs.schema import EstimateRecord, Table
+from ..runs.schema import EstimateRecord, Findings, Table
+from ..runs.store import Run
 from .chart_rows import inline, is_number, labels
 from .figures import Figure, MarkedPiece, MarkedText, MarkedTexts, Panel
-from .palette import DASHES, INK, QUIET, SERIES, SHAPES, cycled, legend_columns, styled
+from .intervals import interval_chart
+from .palette import DASHES, INK, SERIES, SHAPES, cycled, legend_columns, styled
+from .sources import items_of, tables_of
 from .steering_charts import NUMBERS, ROOM, UPRIGHT, by_gamma, padded
 
+SWEEP, POINTS, TEXTS = "steer-sweep", "sweep-points", "sweep-continuations"
 _FAR = 200.0  # percent
 _EXAMPLES = 8  # prompts that are quoted
+
+
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run that swept strengths; none where it kept no points."""
+    points = items_of(run, POINTS)
+    return [] if points is None else sweep_figures(tables_of(findings, SWEEP), points)
+
+
+def quote(run: Run) -> MarkedTexts | None:
+    """What was written, where the run keeps it."""
+    texts, points = items_of(run, TEXTS), items_of(run, POINTS)
+    return None if texts is None or points is None else examples(texts, points)
 
 
 def sweep_figures(tables: dict[str, Table], points: pd.DataFrame) -> list[Figure]:
@@ -177,7 +193,6 @@ def _matched(table: Table) -> Figure:
     """Differences of rates at one perplexity, an arm a line and a panel for each set of texts."""
     rows = [dict(row) for row in table.rows]
     names = labels([str(row["baseline"]) for row in rows])
-    judges = list(dict.fromkeys(str(row["judge"]) for row in rows))
     drawn: list[dict[str, Any]] = [
         {
             "arm": names[str(row["baseline"])], "judge": str(row["judge"]), "texts": str(row["texts"]),
@@ -186,13 +201,17 @@ def _matched(table: Table) -> Figure:
         for row in rows
         if isinstance(one := row["difference"], EstimateRecord) and one.value is not None
     ]  # fmt: skip
-    order = list(dict.fromkeys(one["arm"] for one in drawn))
     ends = [one[key] for one in drawn for key in ("value", "low", "high") if is_number(one[key])]
     panels = []
     for texts in dict.fromkeys(one["texts"] for one in drawn):
         own = [one for one in drawn if one["texts"] == texts]
         told = "; ".join(f"{one['arm']} by {one['judge']} {one['value']:+.3g}" for one in own)
-        chart = _matched_chart(own, order, judges, padded([*ends, 0.0]))
+        chart = interval_chart(
+            [{**one, "name": one["arm"], "group": one["judge"]} for one in own],
+            axis="difference of rates, ours less theirs",
+            groups="judge",
+            domain=padded([*ends, 0.0]),
+        )
         panels.append(Panel(f"Perplexity of {texts} texts", f"Difference of rates: {told}.", chart))
     n_lacking = len(rows) - len(drawn)
     caption = (
@@ -205,36 +224,6 @@ def _matched(table: Table) -> Figure:
         caption += f" Not comparable: {n_lacking} of {len(rows)} (the table says why)."
     title = "Ours against each other arm at the same perplexity"
     return Figure("matched", title, caption, tuple(panels))
-
-
-def _matched_chart(rows: list[dict[str, Any]], order: list[str], judges: list[str], domain: list[float]) -> ChartType:
-    y = alt.Y("arm:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelLimit=170, grid=True))
-    offset = alt.YOffset("judge:N", sort=judges, scale=alt.Scale(domain=judges, paddingOuter=0.5))
-    scale = alt.Scale(domain=domain, nice=False)
-    value, low = (
-        alt.X(f"{key}:Q", title="difference of rates, ours less theirs", scale=scale, axis=NUMBERS)
-        for key in ("value", "low")
-    )
-    color, shape = (
-        channel(
-            "judge:N",
-            scale=alt.Scale(domain=judges, range=cycled(choices, len(judges))),
-            legend=alt.Legend(title="judge", symbolStrokeWidth=0),
-        )
-        for channel, choices in ((alt.Color, SERIES), (alt.Shape, SHAPES))
-    )
-    return styled(
-        alt.layer(
-            inline([{"value": 0.0}]).mark_rule(strokeDash=[5, 4], color=QUIET, strokeWidth=1.2).encode(x=value),
-            inline(row for row in rows if is_number(row["low"]) and is_number(row["high"]))
-            .mark_rule(strokeWidth=1.8)
-            .encode(y=y, yOffset=offset, x=low, x2="high:Q", color=color),
-            inline(rows)
-            .mark_point(filled=True, size=48, opacity=1)
-            .encode(y=y, yOffset=offset, x=value, color=color, shape=shape),
-        ),
-        height=max(60, (16 * len(judges) + 12) * len(order)),
-    )
 
 
 def _support(table: Table, rows: list[dict[str, Any]]) -> Figure | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -74,18 +75,18 @@ class Notes:
         return tuple(self._numbers)
 
 
-def shown_cell(cell: Cell, notes: Notes) -> ShownCell:
+def shown_cell(cell: Cell, notes: Notes, landmarks: Collection[float] = ()) -> ShownCell:
     """A cell as it is read; its method, and why a number is missing or weak, go to ``notes``."""
     if isinstance(cell, EstimateRecord):
         marks = [notes.number(one_line(method_note(cell), limit=1_000))]
-        text = estimate(cell)
+        text = estimate(cell, landmarks)
         if cell.why:
             prefix = f"{NOT_ESTIMABLE}: " if text == NOT_ESTIMABLE else ""
             marks.append(notes.number(prefix + one_line(cell.why, limit=1_000)))
         return ShownCell(text, cell.n, tuple(marks), is_number=True)
     if isinstance(cell, PValueRecord):
         mark = notes.number(one_line(cell.method, limit=1_000))
-        return ShownCell(p_value(cell), cell.n, (mark,), is_number=True)
+        return ShownCell(p_value(cell, landmarks), cell.n, (mark,), is_number=True)
     if cell is None:
         return ShownCell(_NO_VALUE, None, (notes.number(_NO_VALUE_NOTE),))
     if isinstance(cell, bool):
@@ -93,14 +94,19 @@ def shown_cell(cell: Cell, notes: Notes) -> ShownCell:
     if isinstance(cell, int):
         return ShownCell(f"{cell:,}", is_number=True)
     if isinstance(cell, float):
-        return ShownCell(plain(cell), is_number=True)
+        return ShownCell(plain(cell, landmarks), is_number=True)
     return ShownCell(one_line(cell))
 
 
-def shown(table: Table) -> ShownTable:
-    """The table as it is read, in every medium. A key that a row lacks counts as "no value was recorded"."""
+def shown(table: Table, landmarks: Collection[float] = ()) -> ShownTable:
+    """The table as it is read, in every medium. A key that a row lacks counts as "no value was recorded".
+
+    No number is rounded onto one of ``landmarks``.
+    """
     notes = Notes()
-    rows = tuple(tuple(shown_cell(row.get(column.key), notes) for column in table.columns) for row in table.rows)
+    rows = tuple(
+        tuple(shown_cell(row.get(column.key), notes, landmarks) for column in table.columns) for row in table.rows
+    )
     columns = tuple(_column(column, rows, at) for at, column in enumerate(table.columns))
     return ShownTable(one_line(table.title), clean(table.note), columns, rows, notes.texts)
 
@@ -139,20 +145,33 @@ def _remarks(ready: ShownTable) -> list[str]:
     ]
 
 
-def markdown_escaped(text: str) -> str:
-    """Text that Markdown and the HTML inside it show as it is: no markup, no link, no cell border."""
-    return re.sub(r"[\\`*_{}\[\]<>#|~&@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text, limit=3_000))
+def markdown_escaped(text: str, *, limit: int = 3_000) -> str:
+    """Text that Markdown and the HTML inside it show as it is: no markup, no formula, no link, no cell border.
+
+    Names that a web site may link by itself, such as "@name" or ":smile:" in a comment, cannot be escaped in Markdown.
+    """
+    escaped = re.sub(
+        r"[\\`*_{}\[\]<>#|~&@$]|:(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):",
+        r"\\\g<0>",
+        one_line(text, limit=limit),
+        flags=re.IGNORECASE,
+    )
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)  # a list or a heading, at a line's beginning
 
 
 def as_markdown(table: Table) -> str:
     """The table in GitHub's Markdown; text from data is escaped. Ends without a newline."""
-    ready = shown(table)
-    head = [markdown_escaped(column.label) for column in ready.columns]
+    return markdown_table(shown(table))
+
+
+def markdown_table(ready: ShownTable, *, limit: int = 3_000) -> str:
+    """A table that is ready to be laid out in GitHub's Markdown, as `as_markdown`."""
+    head = [markdown_escaped(column.label, limit=limit) for column in ready.columns]
     rule = ["---:" if column.is_number else "---" for column in ready.columns]
     body = [
-        [(cell.text if cell.is_number else markdown_escaped(cell.text)) + cell.suffix for cell in row]
+        [(cell.text if cell.is_number else markdown_escaped(cell.text, limit=limit)) + cell.suffix for cell in row]
         for row in ready.rows
     ]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
-    remarks = [line and f"{markdown_escaped(line)}  " for line in _remarks(ready)]
-    return "\n".join([f"**{markdown_escaped(ready.title)}**", "", *lines, *remarks]).rstrip()
+    remarks = [line and f"{markdown_escaped(line, limit=limit)}  " for line in _remarks(ready)]
+    return "\n".join([f"**{markdown_escaped(ready.title, limit=limit)}**", "", *lines, *remarks]).rstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,28 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..membership.score_names import NAMES
 from ..runs.schema import EstimateRecord, Findings
+from ..runs.store import Run
 from ..stats.auc import roc_curve
 from .chart_rows import copies_label, length_label
 from .charts import auc_by_repetition, roc, thinned, tpr_by_repetition
 from .distributions import DECOY_GROUP, rank_p_histogram, score_distribution
 from .figures import Figure, Panel
 from .numbers import estimate
+from .sources import items_of, table_rows
 
 AUDIT = "traps"
 TABLE = "auc"
 SCORE_LABELS = NAMES | {"ratio": "Ratio to reference"}
 _NOT_PICKED = "The score was named beforehand or follows from a fixed order; it was not picked for its result."
-_COLUMNS = ("trap_id", "arm", "n_rep", "length", "stratum", "rank_p")
+_COLUMNS = ("arm", "n_rep", "length", "stratum", "rank_p")
+
+
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run's trap audit; none where it kept no items."""
+    items = items_of(run, AUDIT, (*_COLUMNS, *(f"{name}_score" for name in SCORE_LABELS)))
+    plan = run.record.plan.get(AUDIT)
+    primary = plan.get("primary") if isinstance(plan, Mapping) else None
+    return [] if items is None else trap_figures(items, findings, primary=primary)
 
 
 def trap_figures(items: pd.DataFrame, findings: Findings, *, primary: str | None = None) -> list[Figure]:
@@ -33,7 +43,7 @@ def trap_figures(items: pd.DataFrame, findings: Findings, *, primary: str | None
     distributions and the histograms show the items themselves.
 
     Args:
-        items: One row per trap: ``trap_id``, ``arm`` ("member" or "decoy"), ``n_rep``, ``length`` (tokens),
+        items: One row per trap: ``arm`` ("member" or "decoy"), ``n_rep``, ``length`` (tokens),
             ``stratum``, ``rank_p`` (members only) and one or more of ``*_score`` (higher = more like a member).
         findings: What the audit found; tables "auc" of sections "traps" are read.
         primary: The score that the distributions and ROC curves show, as in the detection plan ("ratio"). By
@@ -66,7 +76,7 @@ def _check(items: pd.DataFrame) -> None:
             f"items/traps.parquet has no column {', '.join(missing)}; the figures need {', '.join(_COLUMNS)} and "
             f"scores. Draw the report with the version that made the run."
         )
-    arms = sorted(set(map(str, items["arm"])) - {"member", "decoy"})
+    arms = sorted(set(map(str, items["arm"].unique())) - {"member", "decoy"})
     if arms:
         raise DataError(f'items/traps.parquet: arm is {arms[0]!r}; expected "member" or "decoy"')
 
@@ -88,14 +98,7 @@ def _left_out(count: int, what: str) -> str:
 
 def _estimate_figures(findings: Findings) -> list[Figure]:
     """AUC and TPR by repetition, from the tables of the findings."""
-    rows = [
-        row
-        for section in findings.sections
-        if section.audit == AUDIT
-        for table in section.tables
-        if table.name == TABLE
-        for row in table.rows
-    ]
+    rows = table_rows(findings, AUDIT, TABLE)
     read = "Points are estimates, bars their intervals; the dashed line is chance."
     return [
         _estimate_figure("auc", "AUC by number of copies", rows, "auc", f"AUC: the chance that a random member "
@@ -105,7 +108,7 @@ def _estimate_figures(findings: Findings) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _estimate_figure(id: str, title: str, rows: list[dict[str, Any]], key: str, read: str) -> Figure:
+def _estimate_figure(id: str, title: str, rows: Sequence[Mapping[str, Any]], key: str, read: str) -> Figure:
     cells = [(row, row.get(key)) for row in rows]
     drawn = [_estimate_row(row, cell) for row, cell in cells if isinstance(cell, EstimateRecord)]
     with_value = [row for row in drawn if row["value"] is not None]
@@ -141,7 +144,7 @@ def _groups(part: pd.DataFrame, score: str) -> dict[str, NDArray[np.float64]]:
     groups: dict[str, NDArray[np.float64]] = {}
     groups[DECOY_GROUP] = np.asarray(column[part["arm"] == "decoy"], dtype=np.float64)
     members = part["arm"] == "member"
-    for n_rep in sorted(set(part.loc[members, "n_rep"])):
+    for n_rep in sorted(part.loc[members, "n_rep"].unique()):
         groups[str(n_rep)] = np.asarray(column[members & (part["n_rep"] == n_rep)], dtype=np.float64)
     return {name: values for name, values in groups.items() if len(values)}
 
@@ -154,7 +157,9 @@ def _distribution_figure(items: pd.DataFrame, score: str, note: str) -> Figure:
         rows = pd.DataFrame(
             {
                 "score": np.concatenate(list(groups.values())),
-                "group": np.repeat(list(groups), [*map(len, groups.values())]),
+                "group": pd.Categorical.from_codes(
+                    np.repeat(np.arange(len(groups)), [*map(len, groups.values())]), list(groups)
+                ),
             }
         )
         words = "; ".join(

@@ -11,12 +11,15 @@ import pandas as pd
 from altair.typing import ChartType
 
 from ..runs.schema import Column, EstimateRecord, Findings
+from ..runs.store import Run
 from .chart_rows import inline
 from .figures import Figure, MarkedPiece, MarkedText, MarkedTexts, Panel
 from .numbers import estimate
 from .palette import INK, SERIES, styled
+from .sources import items_of, tables_of
 
 AUDIT = "unlearning"
+VIEWS = "unlearning-labels"  # items: the token-level views
 _ALIKE = ("forget_loss", "retain_loss")  # measures that are read against each other, so on one span of the axis
 _TITLE = "What changed while the model was tuned"
 _EDGES = (1.0, 3.0)  # nats: where a movement counts as more, and as far
@@ -29,22 +32,27 @@ _LEGEND = (
 )
 
 
+def draw(run: Run, findings: Findings) -> list[Figure]:
+    """Figures of a run of unlearning."""
+    return unlearning_figures(findings)
+
+
+def quote(run: Run) -> MarkedTexts | None:
+    """The token-level views of a run, where it keeps them."""
+    views = items_of(run, VIEWS)
+    return None if views is None else marked_texts(views)
+
+
 def unlearning_figures(findings: Findings) -> list[Figure]:
     """One panel for each measure of the table "curves"; nothing is estimated here."""
-    tables = [
-        table
-        for section in findings.sections
-        if section.audit == AUDIT
-        for table in section.tables
-        if table.name == "curves"
-    ]
-    if not tables:
+    table = tables_of(findings, AUDIT).get("curves")
+    if table is None:
         return [Figure("curves", _TITLE, "Not drawn: nothing was measured.", ())]
-    rows = tables[0].rows
+    rows = table.rows
     result = next((int(str(row["step"])) for row in rows if row["result"]), None)
     losses = _span(cell for row in rows for key in _ALIKE if isinstance(cell := row.get(key), EstimateRecord))
     panels, left_out = [], 0
-    for column in tables[0].columns:
+    for column in table.columns:
         cells = [(int(str(row["step"])), row.get(column.key)) for row in rows]
         drawn = [(step, cell) for step, cell in cells if isinstance(cell, EstimateRecord)]
         left_out += sum(cell.value is None for _, cell in drawn)

@@ -1,8 +1,8 @@
 """What stands in a run's JSON files: frozen, strict and versioned.
 
 A run folder holds ``opening.json`` (`OpeningRecord`), ``run.json`` (`RunRecord`), ``plan.toml`` (the plan as given),
-``items/*.parquet`` (one row per scored thing), ``findings.json`` (`Findings`) and ``report.html``. Unknown fields are refused, so that a
-file from a newer version is never half read.
+``items/*.parquet`` (one row per scored thing), ``findings.json`` (`Findings`) and ``report.html``. Unknown fields are
+refused, so that a file from a newer version is never half read.
 """
 
 from __future__ import annotations

@@ -101,7 +101,15 @@ class Run:
             if (folder / "run.json").exists():
                 run = cls._resume(folder, kind, plain_plan, lock, resume=resume, made_here=made_here)
             else:
-                run = cls._create(folder, kind, plain_plan, lock, made_here=made_here, plan_folder=plan_folder, policy_sha256=policy_sha256)
+                run = cls._create(
+                    folder,
+                    kind,
+                    plain_plan,
+                    lock,
+                    made_here=made_here,
+                    plan_folder=plan_folder,
+                    policy_sha256=policy_sha256,
+                )
             if not run.complete:
                 make_folder(folder / "items")
                 if plan_text is not None and not (folder / "plan.toml").exists():

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError, InputError
-from ..lm.load import LanguageModel
-from ..membership.context import ContextScores, score_in_context
 from ..stats.estimate import Estimate, PValue
 from ..stats.permutation import sign_test
 from ..stats.proportion import wilson
@@ -32,6 +31,10 @@ from .config import DetectionPlan
 from .planting.corpus import SourceFile, documents, list_sources
 from .planting.hosts.document import HostOptions
 from .planting.placements import Placements, PlantedDocument
+
+if TYPE_CHECKING:
+    from ..lm.load import LanguageModel
+    from ..membership.context import ContextScores
 
 CHARACTERS = 64  # kept before a copy for each token of context; more than any tokenizer needs on real text
 
@@ -165,6 +168,8 @@ def score_pairs(
     on_done: Callable[[int], None] | None = None,
 ) -> tuple[ContextScores, ContextScores]:
     """Scores of the members and of the decoys of the pairs, each after the pair's context; errors as there."""
+    from ..membership.context import score_in_context  # with torch, which nothing else here needs
+
     found = []
     for side in ("member", "decoy"):
         rows = pairs[side].to_numpy()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,14 @@ from ..membership.extras import NOTHING, Extras
 from ..membership.ratio import loss_difference, loss_ratio
 from ..membership.score import TextScores
 from ..membership.score_names import OF_REFERENCE, ExtraScore, score_names
-from ..membership.scored import Texts, score_columns, scored
+from ..membership.scored import Texts, scored
 from ..progress import Progress, silent
 from ..runs.schema import AuditSection
 from ..runs.store import Run
-from . import detect
-from .aggregate import documents, owner_tests, owners
 from .config import DetectionPlan
 from .evidence import Committed
-from .findings.section import make_section
-from .in_context import InContext, judged, pair_up, score_pairs
+from .from_scores import STAGE, Beside, add_scores, kept_beside, section_of
+from .in_context import pair_up, score_pairs
 from .table import check_table
 
 IN_CONTEXT = ("ratio", "ratio_of_losses", "loss", "min_k", "min_k_plus_plus", "zlib", "min_20", "zlib_rate")
@@ -94,39 +93,19 @@ def audit_traps(
         truncate=truncate,
     )
     own = scored(run, "subject", texts, subject, progress=progress, extras=asked.extras)
-    items["n_tokens"], items["truncated"], items["loss"] = own["n_tokens"], own["truncated"], own["loss"]
     other = None if reference is None else scored(run, "reference", texts, reference, progress=progress)
-    if other is not None:
-        items["reference_loss"] = other["loss"]
-    for name, values in score_columns(own, other, scores).items():
-        items[name] = values
-    cut_otherwise = None
+    add_scores(items, own, other, scores)
+    unscored = None
     if asked.in_tokens:  # without a beginning-of-sequence token the first token is not scored
         unscored = 0 if run.record.subjects["subject"]["bos_id"] is not None else 1
-        whole = ~items["truncated"].to_numpy(dtype=bool)
-        cut_otherwise = int(((items["n_tokens"] + unscored != items["length"]) & whole).sum())
-    in_context = None
+    beside = Beside(asked.commitments, unscored, asked.context_tokens)
+    pairs = None
     if asked.contexts:
-        in_context = _in_context(run, items, subject, reference, plan=plan, asked=asked, progress=progress)
-    with nullcontext() if run.has("traps.detect") else run.stage("traps.detect"):
-        items["rank_p"] = detect.rank_p_values(items, plan.primary)
-        items["exposure_bits"] = -np.log2(items["rank_p"])
-        of_owners = owner_tests(items, plan=plan)
-        several = len(of_owners) > 1  # the traps of a single owner are those of the arms
-        arms = detect.arms(items, scores, plan=plan, others=list(of_owners.values()) if several else ())
-        section = make_section(
-            items,
-            scores,
-            cells=detect.cells(items, scores, plan=plan),
-            arms=arms,
-            blind=detect.blind(items, plan=plan),
-            owners=owners(items, of_owners, plan=plan, others=[arm.p_value for arm in arms] if several else ()),
-            documents=documents(items, plan=plan),
-            in_context=in_context,
-            commitments=asked.commitments,
-            cut_otherwise=cut_otherwise,
-            plan=plan,
-        )
+        pairs = _in_context(run, items, subject, reference, plan=plan, asked=asked, progress=progress)
+    step: AbstractContextManager[dict[str, Any]] = nullcontext({}) if run.has(STAGE) else run.stage(STAGE)
+    with step as detail:
+        detail |= kept_beside(asked.commitments, in_tokens=asked.in_tokens)
+        section = section_of(items, scores, plan=plan, beside=beside, pairs=pairs)
         if not items["documents"].map(len).any():
             items = items.drop(columns="documents")
         run.write_items("traps", pa.Table.from_pandas(items, preserve_index=False), secret=True)  # decoys
@@ -184,8 +163,8 @@ def _in_context(
     plan: DetectionPlan,
     asked: Asked,
     progress: Progress,
-) -> InContext:
-    """The pairs' primary score in context, and what it says."""
+) -> pd.DataFrame:
+    """The pairs with their primary score in context."""
     name, stage, n_tokens = "traps-in-context", "traps.in_context", asked.context_tokens
     if not run.has(stage):
         with run.stage(stage) as detail:
@@ -220,8 +199,7 @@ def _in_context(
             )
             run.write_items(name, table, secret=True)
             detail["pairs"] = len(pairs)
-    pairs = run.read_items(name).to_pandas()
-    return judged(items, pairs, plan=plan, n_tokens=n_tokens)
+    return run.read_items(name).to_pandas()
 
 
 def _primary(scores: Sequence[TextScores], primary: str) -> np.ndarray:

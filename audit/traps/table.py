@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from ..errors import DataError
 from ..text.safe import quoted
-from .generate import Trap
+
+if TYPE_CHECKING:
+    from .generate import Trap
 
 ALL = "all traps"  # the owner where none is named
 REQUIRED = {"trap_id": str, "text": str, "arm": str, "n_rep": int, "length": int, "stratum": str}

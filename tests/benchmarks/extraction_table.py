@@ -23,13 +23,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audit.extraction.config import MatchPlan
-from audit.extraction.likelihood import Floats, LikelihoodShift, Prompts, cut, likelihood_shift, log_likelihoods
+from audit.extraction.likelihood import Prompts, cut, log_likelihoods
 from audit.extraction.likelihood import require_same as require_same_tokens
 from audit.extraction.prefixes import chat_of, prefixes
 from audit.extraction.rows import Rows
 from audit.extraction.run import Compared, audit_extraction
 from audit.extraction.sample import plan_samples, rates, sample_in_parts
 from audit.extraction.samplers import Local
+from audit.extraction.shift_statistics import Floats, LikelihoodShift, likelihood_shift
 from audit.lm.load import load
 from audit.lm.subject import Subject
 from audit.matching.encode import Encoder, load_encoder

@@ -102,7 +102,7 @@ def test_an_interrupted_audit_goes_on_and_ends_with_equal_findings(
     assert "the same command goes on from there" in stopped.err
     assert call("runs", "show", "run").code == 3
     with monkeypatch.context() as patch:
-        patch.setattr(audit.cli.audit, "draw_report", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("audit.report.write.draw_where_missing", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call("audit", "plan.toml", "--out", "run", "--quiet").code == 3
     ended = call("audit", "plan.toml", "--out", "run", "--quiet")
     assert ended.code == 4

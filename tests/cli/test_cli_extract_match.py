@@ -74,12 +74,15 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     generations = there / "run" / "items" / "extraction-generations.parquet"
     assert stat.S_IMODE(generations.stat().st_mode) == 0o600
     record = json.loads((there / "run" / "run.json").read_text())
-    assert record["stages"][0]["detail"] == {
+    detail = record["stages"][0]["detail"]
+    assert {name: detail[name] for name in ("texts", "truncated", "unseen")} == {
         "texts": 420,
         "truncated": 0,
         "unseen": 0,
     }  # 120 rows in 3 views, the 40 given back among them, and 60 changed rows
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
+    again = json.loads(call("runs", "replay", "run", "--json").out)
+    assert (again["differences"], set(again["not_replayed"])) == ([], {"extraction.overall/bag_of_words_auc"})
     assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
     report = there / "run" / "report.html"
     assert "what if" not in call(*command, "--show-text").out

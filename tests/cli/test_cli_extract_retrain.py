@@ -108,6 +108,8 @@ def test_rows_that_teach_are_found_and_a_killed_run_goes_on(
     assert "held out rows: 1 (a near-duplicate among the training rows)" in told
     assert "held out rows: 1 (longer than 96 tokens)" in told
     assert [len(table["rows"]) for table in section["tables"]] == [12, 12, 9]
+    again = call("runs", "replay", "run")
+    assert again.code == 0, again.out
     assert {path.name for path in (there / "models").iterdir()} == {
         f"{arm}-seed{seed}" for arm in ("original", "extracted", "shuffled") for seed in (0, 1, 2)
     }

@@ -100,7 +100,7 @@ def test_an_interrupted_comparison_goes_on_and_ends_with_equal_findings(
     flags = ("membership", models / "llama", *sets, "--reference", models / "qwen2", "--out")
     assert call(*flags, "run").code == 3
     with monkeypatch.context() as patch:
-        patch.setattr(audit.cli.audit, "draw_report", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("audit.report.write.draw_where_missing", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call(*flags, "run").code == 3
     assert call(*flags, "run").code == 4
     assert sizes == [8] * 13

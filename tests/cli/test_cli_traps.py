@@ -121,7 +121,7 @@ def test_the_same_seed_draws_the_same_traps_and_none_draws_others(call: Call, wo
 def test_progress_is_told(call: Call) -> None:
     code, _, err = call(*[flag for flag in MARKS if flag != "--quiet"], "--out", "L.json")
     assert code == 0
-    assert err.startswith("traps: 9 to do\ntraps: done\nnote: ")
+    assert err.startswith("traps: 9 to do\ntraps: done in ")
 
 
 def test_a_disclosure_is_recognised_and_checked(call: Call, made: tuple[str, list[str]]) -> None:

@@ -95,6 +95,9 @@ def test_a_model_of_the_planted_text_is_found_with_the_ledgers_plan_and_commitme
     assert f"the publisher's record, of SHA-256 {placements}." in found["traps.commitment"]["claim"]
     assert "documents with traps" in found["traps.documents"]["claim"]
     assert found["traps.in_context"]["estimates"]["share_higher"]["n"] == 12
+    assert "first_s" not in (run / "run.json").read_text()  # no secret of a ledger is kept for the replay
+    again = call("runs", "replay", run)
+    assert again.code == 0, again.out
     assert found["traps.all"]["p_values"]["all"]["n"] == 199  # the ledger's number of re-draws
     items = pd.read_parquet(run / "items" / "traps.parquet")
     for name in ("traps", "traps-in-context"):  # they tell decoys

@@ -128,6 +128,7 @@ def test_lengths_beyond_the_models_window_are_named_and_nothing_is_left(refused:
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 def test_the_longest_length_that_the_message_offers_is_the_longest_that_fits(
     refused: Refused, generator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

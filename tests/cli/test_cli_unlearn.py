@@ -69,6 +69,11 @@ def test_a_model_forgets_by_a_dictionary_and_the_report_quotes_without_obeying(
     assert call(*command).code == 0  # nothing is left to do
     assert sha256_file(texts / "run" / "model" / "model.safetensors") == weights
 
+    told = json.loads(call("runs", "replay", "run", "--json").out)
+    assert (told["differences"], told["reworded"]) == ([], [])
+    assert "unlearning:anchors" in told["not_replayed"]
+    assert "unlearning:curves" not in told["not_replayed"]
+
 
 def test_what_cannot_be_unlearned_is_refused_before_anything_is_made(
     refused: Refused, call: Call, llama: Path, texts: Path

@@ -19,12 +19,12 @@ from audit.extraction import split_half, undercount
 from audit.extraction.calibrate import Negatives, fixed
 from audit.extraction.config import MatchPlan
 from audit.extraction.finetune import SMALL
-from audit.extraction.likelihood import LikelihoodShift
 from audit.extraction.match import Side
 from audit.extraction.prefixes import chat_of
 from audit.extraction.retrain import BASE, EXTRACTED, ORIGINAL, SHUFFLED, arm_results, differences, retrain, shuffled
 from audit.extraction.rows import Rows
 from audit.extraction.run import Compared
+from audit.extraction.shift_statistics import LikelihoodShift
 from audit.lm.load import load_tokens
 from audit.lm.subject import Subject
 from audit.matching.encode import Encoder, load_encoder

@@ -12,8 +12,10 @@ from scipy.stats import kstest
 
 from audit.errors import DataError, InputError, ModelError
 from audit.extraction import likelihood as module
-from audit.extraction.likelihood import curve, cut, likelihood_shift, log_likelihoods, powers, require_same, scored
+from audit.extraction import shift_statistics
+from audit.extraction.likelihood import cut, log_likelihoods, require_same, scored
 from audit.extraction.prefixes import encode_prefix
+from audit.extraction.shift_statistics import curve, likelihood_shift, powers
 from audit.lm.load import LanguageModel, load
 from audit.lm.tokens import encode
 from audit.progress import silent
@@ -185,7 +187,7 @@ def test_p_values_are_uniform_and_intervals_hold_where_the_division_says_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Questions of one cluster move together, so that only whole clusters can be dealt again."""
-    monkeypatch.setattr(module, "N_DRAWS", 199)
+    monkeypatch.setattr(shift_statistics, "N_DRAWS", 199)
     rng = np.random.default_rng(1)
     values, held = [], 0
     for seed in range(60):
@@ -235,6 +237,6 @@ def test_the_curve_counts_questions_at_or_above_each_power_of_ten() -> None:
     assert found.n == 3
     unlikely, likelier = np.array([-5_000.0, -3.0]), np.array([-4_000.0, -1.0])
     long = curve(unlikely, likelier, powers(unlikely, likelier))
-    assert len(long.log10) <= module.MOST_THRESHOLDS + 1
+    assert len(long.log10) <= shift_statistics.MOST_THRESHOLDS + 1
     assert long.base[-1] == long.post[-1] == 2
     assert long.log10[-1] * math.log(10) <= -5_000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from audit.report.eco_section import EVALUATION, FIT, eco_figures
+from audit.report.eco_section import EVALUATION, FIT, evaluation_figures, fit_figures
 from audit.report.svg import svg
 from audit.runs.schema import AuditSection, Column, EstimateRecord, Findings, Table
 
@@ -53,7 +53,7 @@ def curve(metric: str = "probability") -> list[dict[str, Any]]:
 def test_the_roc_has_the_threshold_in_words_and_the_strength_a_panel_for_each_metric() -> None:
     metrics = table("metrics", [{"metric": name, "target": cell(0.4)} for name in ("probability", HOSTILE)])
     told = findings(FIT, CALIBRATION, metrics, table("curve", [*curve(), *curve(HOSTILE)]))
-    roc, strength = eco_figures(told, scores("retain forget"))[FIT]
+    roc, strength = fit_figures(told, scores("retain forget"))
     assert len(roc.panels) == 2
     assert "4 rewordings" in roc.caption
     assert "25% of those that may pass are flagged, and 75% of the others" in roc.caption
@@ -67,20 +67,20 @@ def test_the_roc_has_the_threshold_in_words_and_the_strength_a_panel_for_each_me
 
 
 def test_what_cannot_be_drawn_says_why() -> None:
-    roc, strength = eco_figures(findings(FIT, CALIBRATION), scores("retain"))[FIT]
+    roc, strength = fit_figures(findings(FIT, CALIBRATION), scores("retain"))
     assert (roc.panels, strength.panels) == ((), ())
     assert "no held-out prompts of both kinds" in roc.caption
     assert "no strength was searched" in strength.caption
     nothing = table("recall", [{"attack": "translation", "share": cell(None)}])
-    (recall,) = eco_figures(findings(EVALUATION, nothing), None)[EVALUATION]
+    (recall,) = evaluation_figures(findings(EVALUATION, nothing))
     assert recall.panels == ()
-    assert eco_figures(Findings(sections=()), None) == {}
+    assert evaluation_figures(Findings(sections=())) == fit_figures(Findings(sections=()), None) == []
 
 
 def test_recall_is_drawn_by_attack_and_what_was_not_measured_is_counted() -> None:
     rows = [{"attack": f"attack {place}", "share": cell(0.9 - 0.2 * place)} for place in range(3)]
     rows.append({"attack": "translation", "share": cell(None)})
-    (recall,) = eco_figures(findings(EVALUATION, table("recall", rows)), None)[EVALUATION]
+    (recall,) = evaluation_figures(findings(EVALUATION, table("recall", rows)))
     assert "the least is 0.5 under attack 2" in recall.panels[0].description
     assert "Not measured: 1" in recall.caption
     assert svg(recall.panels[0].chart, uid="a", title="t", description="d").startswith("<svg")

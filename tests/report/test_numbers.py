@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.report.numbers import estimate, method_note, p_value, plain
+from audit.report.numbers import estimate, limits_of, method_note, p_value, plain
 from audit.runs.schema import EstimateRecord, PValueRecord
 from audit.text.numbers import fixed, p_number
 
@@ -48,6 +48,17 @@ def test_a_printed_landmark_is_the_number_itself(number: float, decimals: int) -
     shown = float(fixed(number, decimals))
     if shown in (0.0, 0.5, 1.0):
         assert shown == pytest.approx(number, rel=1e-7, abs=0)
+
+
+def test_rounding_never_lands_on_a_limit_that_the_plan_states() -> None:
+    """0.6 is what the audit calls negligible: whether a bound keeps it must be readable."""
+    limits = limits_of({"traps": {"negligible_auc": 0.6, "alpha": 0.02, "k": 1, "on": True}, "inputs": {"x": "y"}})
+    assert limits == {0.6, 0.02}
+    for high, text in ((0.6004, "0.5500 [0.5000, 0.6004]"), (0.59996, "0.55000 [0.50000, 0.59996]")):
+        assert estimate(record(0.55, 0.5, high), limits) == text
+    assert estimate(record(0.55, 0.5, 0.6), limits) == "0.550 [0.500, 0.600]"
+    assert estimate(record(0.60004, None, None), limits) == "0.60004 [no interval]"
+    assert p_value(PValueRecord(value=0.0200001, attainable=0.001, n=9, method="m"), limits).startswith("0.0200001")
 
 
 def test_an_undefined_estimate_is_not_estimable_and_never_zero() -> None:

@@ -1,22 +1,23 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
-from typing import Any
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel
 
 from audit.errors import InputError
 from audit.report.charts import auc_by_repetition
+from audit.report.content import Report
 from audit.report.figures import Comparison, Figure, Panel
 from audit.report.render import render_html
 from audit.report.side_by_side import side_by_side
 from audit.report.traps_section import trap_figures
 from audit.runs.schema import Findings, RunRecord
+from tests.report.hostile import PAYLOADS, hostile_report, mapped
 
 VOID = {"meta", "br"}
 ALLOWED = set(
@@ -73,7 +74,7 @@ def assert_harmless(html: str) -> Page:
 
 @pytest.fixture(scope="module")
 def html(record: RunRecord, findings: Findings, figures: list[Figure]) -> str:
-    return render_html(record, findings, {"traps": figures}, item_hashes={"items/traps.parquet": "e3" * 32})
+    return render_html(Report(record, findings, {"traps": figures}, item_hashes={"items/traps.parquet": "e3" * 32}))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,9 @@ def page(html: str) -> Page:
 
 
 def test_the_page_loads_nothing_and_runs_nothing(html: str, page: Page) -> None:
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    style = html[html.index("<style>") + len("<style>") : html.index("</style>")]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     assert {"http-equiv": "Content-Security-Policy", "content": policy} in page.all("meta")
     outside = [address for address in re.findall(r"https?://[^\"'\s<]+", html) if "www.w3.org/2000/svg" not in address]
     assert outside == []
@@ -111,8 +114,9 @@ def test_tables_have_captions_and_scopes_and_the_page_a_language(page: Page) -> 
 
 
 def test_parts_come_in_the_order_of_decision(page: Page) -> None:
-    parts = ["Summary", "In plain words", "What the verdicts mean", "Method", "What this assumes"]
-    parts += ["What this cannot show", "Charts", "Tables", "Provenance", "How to check this report"]
+    parts = ["Verdict", "In plain words", "What the verdicts mean", "How to read the numbers", "What this assumes"]
+    parts += ["What this cannot show", "Calibration:", "Charts", "Tables", "Deviations from the plan", "Limitations"]
+    parts += ["Provenance", "How to check this report"]
     contents = page.text.index("How to check this report")
     at = [page.text.index(part, contents + 1) for part in parts]
     assert at == sorted(at)
@@ -122,8 +126,8 @@ def test_each_finding_shows_its_numbers_and_how_to_read_them(page: Page, finding
     text = " ".join(page.text.split())
     for finding in findings.sections[0].findings:
         after = text[text.rindex(finding.claim) :]
-        assert after.index("n ") < after.index(finding.how_to_read)
-    assert "p = 0.0001 (smallest possible 0.0001)" in text
+        assert after.index(finding.how_to_read) < after.index("n ") < after.index(f"Finding {finding.id}")
+    assert re.search(r"p-value: all members\s*0\.0001 \(smallest possible 0\.0001\)", text)
     assert "AUC, DeLong on the logit scale; 95% interval" in text
 
 
@@ -149,7 +153,7 @@ def test_provenance_holds_what_is_needed_to_do_it_again(page: Page) -> None:
 def test_the_same_run_gives_the_same_page(
     html: str, record: RunRecord, findings: Findings, figures: list[Figure]
 ) -> None:
-    again = render_html(record, findings, {"traps": figures}, item_hashes={"items/traps.parquet": "e3" * 32})
+    again = render_html(Report(record, findings, {"traps": figures}, item_hashes={"items/traps.parquet": "e3" * 32}))
     assert again == html
 
 
@@ -157,7 +161,7 @@ def test_a_run_without_anything_still_reads_and_is_no_pass(record: RunRecord) ->
     bare = record.model_copy(
         update={"status": "running", "subjects": {}, "seeds": {}, "stages": (), "plan": {}, "finished": None}
     )
-    text = assert_harmless(render_html(bare, Findings(sections=()), {})).text
+    text = assert_harmless(render_html(Report(bare, Findings(sections=()), {}))).text
     assert "This run has not ended." in text
     assert "No result" in text
     assert "An empty result is not a pass." in text
@@ -168,7 +172,7 @@ def test_no_found_effect_is_shown_in_an_audit_that_is_confounded(record: RunReco
     section = findings.sections[0]
     refused = section.findings[1].model_copy(update={"verdict": "confounded"})
     section = section.model_copy(update={"findings": (section.findings[0], refused)})
-    html = render_html(record, findings.model_copy(update={"sections": (section,)}), {})
+    html = render_html(Report(record, findings.model_copy(update={"sections": (section,)}), {}))
     summary = html[html.index('<h2 id="summary">') : html.index("In plain words")]
     assert section.findings[0].claim not in summary
     article = html[html.index('aria-labelledby="finding-1"') : html.index('aria-labelledby="finding-2"')]
@@ -178,12 +182,12 @@ def test_no_found_effect_is_shown_in_an_audit_that_is_confounded(record: RunReco
 
 def test_figures_of_an_unknown_audit_are_refused(record: RunRecord, findings: Findings) -> None:
     with pytest.raises(InputError, match="figures for the audit 'extraction', which has no section .* are traps"):
-        render_html(record, findings, {"extraction": []})
+        render_html(Report(record, findings, {"extraction": []}))
 
 
 def matches(record: RunRecord, findings: Findings, *compared: Comparison) -> str:
     """The part of the page that shows comparisons."""
-    html = render_html(record, findings, {}, comparisons={"traps": compared})
+    html = render_html(Report(record, findings, {}, comparisons={"traps": compared}))
     assert_harmless(html)
     return html[html.index("<h3>Strongest matches</h3>") : html.index("<h3>Tables</h3>")]
 
@@ -217,12 +221,12 @@ def test_a_long_piece_of_a_quoted_text_is_shown_whole(record: RunRecord, finding
 
 def test_comparisons_of_an_unknown_audit_are_refused(record: RunRecord, findings: Findings) -> None:
     with pytest.raises(InputError, match="comparisons for the audit 'extraction', which has no section"):
-        render_html(record, findings, {}, comparisons={"extraction": []})
+        render_html(Report(record, findings, {}, comparisons={"extraction": []}))
 
 
 def test_long_mappings_are_cut_with_a_count(record: RunRecord, findings: Findings) -> None:
     long = record.model_copy(update={"plan": {f"key{at}": at for at in range(1_000)}})
-    assert "600 more stand in run.json" in render_html(long, findings, {})
+    assert "600 more stand in run.json" in render_html(Report(long, findings, {}))
 
 
 def test_only_wide_drawings_are_given_more_room(record: RunRecord, findings: Findings) -> None:
@@ -232,55 +236,13 @@ def test_only_wide_drawings_are_given_more_room(record: RunRecord, findings: Fin
         return tuple(Panel(name, "words", chart) for name, chart in auc_by_repetition(rows).items())
 
     figures = [Figure("a", "t", "c", panels(2)), Figure("b", "t", "c", panels(9))]
-    html = render_html(record, findings, {"traps": figures})
+    html = render_html(Report(record, findings, {"traps": figures}))
     assert (html.count('class="panel"'), html.count('class="panel wide"')) == (1, 1)
 
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>'",
-    "</style></title><iframe srcdoc=x>",
-    "\x00\x07\x1b[31m\x9b2J",
-    "\u202egnp.exe\u2066",
-    "\ud800",
-    "{{ 7*7 }}{% raw %}",
-    "x" * 100_000,
-]
-
-
-def mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """Every string of a record changed, keys of mappings too, but verdicts, states and audits' names."""
-    if isinstance(value, BaseModel):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
-        kept = {"verdict", "status", "audit"}
-        return value.model_copy(update={k: v if k in kept else mapped(v, change) for k, v in fields.items()})
-    if isinstance(value, dict):
-        return {change(key): mapped(inner, change) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(mapped(inner, change) for inner in value)
-    return change(value) if isinstance(value, str) else value
-
-
-@pytest.mark.parametrize("payload", HOSTILE, ids=lambda payload: ascii(payload[:12]))
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: ascii(payload[:12]))
 def test_hostile_text_in_every_field_stays_text(payload: str, record: RunRecord, findings: Findings) -> None:
-    def change(text: str) -> str:
-        return payload + text
-
-    table = findings.sections[0].tables[0]
-    short = table.model_copy(update={"rows": table.rows[:3]})
-    section = findings.sections[0].model_copy(update={"tables": (short,)})
-    hostile = mapped(Findings(sections=(section,), limitations=("x",)), change)
-    ran = mapped(record, change)
-    rows = [{"score": change("a"), "n_rep": 1, "length": change("b"), "value": 0.7, "low": 0.6, "high": 0.8}]
-    panels = tuple(Panel(name, change("words"), chart) for name, chart in auc_by_repetition(rows).items())
-    drawn = [Figure(change("id"), change("title"), change("caption"), panels)]
-    texts = (change("left"), change("left and more")), (change("right"), change("right\u2067"))
-    compared = [
-        side_by_side(change("title"), change("note"), *texts),
-        Comparison(change("title"), change("note"), ((change("side"), ((change("piece"), True),)),)),
-    ]
-    hashes = {change("path"): change("hash")}
-    html = render_html(ran, hostile, {"traps": drawn}, item_hashes=hashes, comparisons={"traps": compared})
+    html = render_html(hostile_report(payload, record, findings))
     page = assert_harmless(html)
     if payload.isprintable() and len(payload) < 100:
         assert page.text.count(payload) > 50
@@ -297,7 +259,7 @@ def test_every_field_reaches_the_page(record: RunRecord, findings: Findings) -> 
 
     section = findings.sections[0].model_copy(update={"tables": (), "audit": "traps"})
     marked = mapped(Findings(sections=(section,), limitations=("x",)), change)
-    text = Page(render_html(mapped(record, change), marked, {})).text
+    text = Page(render_html(Report(mapped(record, change), marked, {}))).text
     unseen = {mark.split("of", 1)[1] for mark in marks if mark not in text}
     assert unseen == set()
 
@@ -307,7 +269,7 @@ def test_the_size_of_the_page_does_not_grow_with_the_run(
 ) -> None:
     many = pd.concat([items] * 120, ignore_index=True)
     many["ratio_score"] += pd.Series(range(len(many))) * 1e-7
-    large = render_html(record, findings, {"traps": trap_figures(many, findings)})
+    large = render_html(Report(record, findings, {"traps": trap_figures(many, findings)}))
     assert len(many) > 100_000
     assert len(large) < 1_000_000
 

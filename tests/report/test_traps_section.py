@@ -107,7 +107,7 @@ def test_ranks_among_other_controls_get_no_exact_expectation(items: pd.DataFrame
 
 
 def test_missing_columns_and_strange_arms_are_named(items: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="has no column length, rank_p; the figures need trap_id, arm"):
+    with pytest.raises(DataError, match="has no column length, rank_p; the figures need arm, n_rep"):
         trap_figures(items.drop(columns=["length", "rank_p"]), NOTHING)
     with pytest.raises(DataError, match='arm is \'control\'; expected "member" or "decoy"'):
         trap_figures(items.replace({"arm": {"decoy": "control"}}), NOTHING)

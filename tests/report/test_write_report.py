@@ -12,7 +12,7 @@ import pytest
 
 from audit.errors import IncompleteRunError
 from audit.report.side_by_side import side_by_side
-from audit.report.write import DRAWN, write_report
+from audit.report.write import write_report
 from audit.runs.schema import Findings
 from audit.runs.store import Run
 
@@ -51,7 +51,7 @@ def test_the_extraction_audits_maxima_are_drawn(tmp_path: Path, findings: Findin
     section = findings.sections[0].model_copy(update={"audit": "extraction", "tables": ()})
     maxima = {"set": ["generated", "held_out"], "similarity": [0.9, 0.7], "threshold": [0.8] * 2, "n_words": [30] * 2}
     with started(tmp_path / "run") as run:
-        run.write_items(DRAWN["extraction"][0], pa.table(maxima))
+        run.write_items("extraction-maxima", pa.table(maxima))
         run.write_findings(Findings(sections=(section,)))
         html = write_report(run).read_text(encoding="utf-8")
     assert html.count("<svg ") == 1
@@ -72,7 +72,7 @@ def test_a_report_that_quotes_texts_is_for_its_owner_alone(tmp_path: Path, findi
     with started(tmp_path / "run") as run:
         run.write_findings(findings)
         for comparisons in (None, {"traps": [one]}, {"traps": []}):
-            path = write_report(run, {}, comparisons)
+            path = write_report(run, comparisons=comparisons)
             modes.append(stat.S_IMODE(path.stat().st_mode))
             assert ("<mark>lamps</mark>" in path.read_text(encoding="utf-8")) == bool((comparisons or {}).get("traps"))
     assert modes == [0o644, 0o600, 0o644]

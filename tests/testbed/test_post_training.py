@@ -12,8 +12,9 @@ import pytest
 
 from audit.errors import InputError
 from audit.extraction.finetune import SMALL
-from audit.extraction.likelihood import cut, likelihood_shift, log_likelihoods
+from audit.extraction.likelihood import cut, log_likelihoods
 from audit.extraction.prefixes import chat_of, prefixes
+from audit.extraction.shift_statistics import likelihood_shift
 from audit.lm.load import load
 from audit.lm.subject import Subject
 from audit.matching.clusters import near_duplicates

@@ -21,22 +21,22 @@ from audit.lm.load import load, load_tokens
 from audit.lm.subject import Subject
 from audit.lm.tokens import prefix_ids
 from audit.progress import Progress, progress_bars
-from audit.report.unlearning_section import marked_texts, unlearning_figures
-from audit.report.write import write_report
+from audit.report.unlearning_section import VIEWS
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import EstimateRecord, Findings, Table
 from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json, write_text
 from audit.text.safe import counted, for_terminal
 
-from ..alarms import alarms
 from ..apart import check_apart, shared_lines
 from ..baselines.method import OWN_SETTINGS
 from ..baselines.methods import METHODS
 from ..card import model_card
 from ..checkpoints import check_out
 from ..curves import Curves
-from ..findings import AUDIT, ITEMS, Change, Made, changes, lines, make_section
+from ..findings import AUDIT, ITEMS, Change, Made, lines
+from ..from_curves import FACTS, Facts, section_of
 from ..watch import Watch, hold_out, make_watch, passages
 from ..whp.anchor_files import read_anchors
 from ..whp.anchors import Anchors
@@ -49,7 +49,6 @@ from .plan import WHP, UnlearnPlan, default_block
 from .texts import whole_text
 
 STAGE = "unlearning"
-VIEWS = "unlearning-labels"
 RECORD = "unlearning.json"
 FIRST_EVALUATIONS = 6  # of a baseline's training, where nobody said how often
 _APART = (
@@ -161,14 +160,7 @@ def execute(plan: UnlearnPlan, text: str, path: Path, *, out: Path | None, quiet
             shutil.rmtree(curves.folder, ignore_errors=True)  # its content is a table of the run now
             run.finish()
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        findings = finished.findings()
-        views = finished.read_items(VIEWS).to_pandas() if finished.items_path(VIEWS).exists() else None
-        write_report(
-            finished,
-            {AUDIT: unlearning_figures(findings)},
-            marked=None if views is None else {AUDIT: marked_texts(views)},
-        )
+    draw_where_missing(finished)
     return finished
 
 
@@ -431,9 +423,10 @@ def _tell(run: Run, table: Any, watch: Watch, curves: Curves, done: _Done, n_voc
     """Write what is left beside the model: items, findings, record and card."""
     steps = {step: curves.at(step) for step in curves.steps()}
     run.write_items(ITEMS, curves.table(list(steps)))
-    found = changes(steps[0], steps[done.made.result_step], seed=table.seed)
-    told = alarms(found, watch.missing, n_vocabulary=n_vocabulary)
-    section = make_section(done.made, watch, steps, tables=done.tables, alarms=told, seed=table.seed)
+    names = {key: one.name for measured in steps.values() for key, one in measured.items()}
+    facts = Facts(done.made, watch.missing, watch.notes, names, n_vocabulary, table.seed)
+    section, found, told = section_of(steps, facts, tables=done.tables)
+    write_json(run.folder / FACTS, plain(facts.to_record(), FACTS), secret=True)  # notes may quote the text
     run.write_findings(Findings(sections=(section,), limitations=()), secret=bool(done.tables))  # they quote the text
     record = {
         "method": table.method,

@@ -12,9 +12,9 @@ somebody wrote to get past the classifier.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -205,6 +205,67 @@ def two_sided(
         on_both,
         on_none,
     )
+
+
+Calibration: TypeAlias = Threshold | TwoSided | Mapping[Any, Threshold]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a calibration rests on.
+
+    Attributes:
+        ids: Of the prompts that may pass, or of conversations of them.
+        scores: Theirs, shape (n,).
+        groups: Theirs, where there are any: a promise for each.
+        forget_ids: Of the rows of rewordings of what is to be forgotten.
+        forget: Scores of these, where misses are to be bounded.
+    """
+
+    ids: tuple[str, ...]
+    scores: Floats
+    groups: tuple[str, ...] | None = None
+    forget_ids: tuple[str, ...] = ()
+    forget: Floats | None = None
+
+
+def calibrate(
+    drawn: Drawn, *, alpha: float, alpha_forget: float | None, on_both: Action, on_none: Action
+) -> tuple[Calibration, tuple[str, ...]]:
+    """The threshold or thresholds, and what a reader has to know.
+
+    Args:
+        drawn: Scores.
+        alpha: As `one_sided`.
+        alpha_forget: As `two_sided`; None bounds false positives alone.
+        on_both: As `two_sided`.
+        on_none: As `two_sided`.
+
+    Raises:
+        InputError: As `one_sided`, `one_sided_by_group` and `two_sided`.
+    """
+    if alpha_forget is not None and drawn.forget is not None:
+        both = two_sided(
+            drawn.scores,
+            drawn.forget,
+            alpha_retain=alpha,
+            alpha_forget=alpha_forget,
+            on_both=on_both,
+            on_none=on_none,
+        )
+        warnings = list(both.warnings)
+        if not both.bounds_misses:
+            warnings.append("prompts whose set holds both labels pass, so that the bound on misses is not kept")
+        if not both.bounds_false_positives:
+            warnings.append(
+                "prompts whose set holds both labels are corrupted, so that false positives are not bounded"
+            )
+        return both, tuple(warnings)
+    if drawn.groups is not None:
+        by_group = one_sided_by_group(drawn.scores, drawn.groups, alpha=alpha)
+        return by_group, tuple(one.warning for one in by_group.values() if one.warning is not None)
+    single = one_sided(drawn.scores, alpha=alpha)
+    return single, (single.warning,) if single.warning else ()
 
 
 def require_unseen(calibration: Sequence[str], training: Sequence[str]) -> None:

@@ -15,8 +15,7 @@ from .words import corruption_words, selection_words
 
 def guard_card(made: FitMade) -> str:
     """The text of ``README.md`` beside ``guard.json``."""
-    fitted = made.fitted
-    settings, record = fitted.guard.settings, fitted.record
+    settings, record = made.settings, made.record
     facts = {
         "To be forgotten": settings.target,
         "Model": f"{record.model} (weights {record.fingerprint['weights'][:16]})",
@@ -27,8 +26,8 @@ def guard_card(made: FitMade) -> str:
     }
     measured = [(f"Flagged of held-out {units(made.turns)} that may pass", made.false_positives),
                 ("Recognised of held-out rewordings", made.recall)]  # fmt: skip
-    if fitted.found is not None:
-        for one in fitted.found.metrics:
+    if made.found is not None:
+        for one in made.found.metrics:
             measured.append((f"{one.name} behind the guard, tuning rows", one.value))
             measured.append((f"{one.name}, target ({one.target.source})", one.target.estimate))
     return "\n".join(
@@ -47,7 +46,7 @@ def guard_card(made: FitMade) -> str:
             "|---|---|---|---|",
             *(_row(name, one) for name, one in measured),
             "",
-            *(f"Warning: {markdown_escaped(one)}\n" for one in fitted.warnings),
+            *(f"Warning: {markdown_escaped(one)}\n" for one in made.warnings),
             "## What it does not protect",
             "",
             *(f"- {one}" for one in NOT_PROTECTED),

@@ -59,8 +59,8 @@ _OUTCOMES = {
 
 def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
     """The section of a run that fits a guard."""
-    fitted, found = made.fitted, made.fitted.found
-    settings = fitted.guard.settings
+    found = made.found
+    settings = made.settings
     findings = [_guard(made), _false_positives(made), _recall(made)]
     tables = [calibration_table(made), false_positive_rows(made, show_text=show_text)]
     if found is not None:
@@ -70,7 +70,7 @@ def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
             tables.append(sensitivity(found))
     if made.selected_rms and settings.corruption.strength is not None:
         tables.append(size_table(made))
-    tables.append(dealt_table(fitted))
+    tables.append(dealt_table(made))
     findings += [
         Finding(
             id=f"eco.warning-{number}",
@@ -79,7 +79,7 @@ def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
             verdict="information",
             how_to_read="A warning of the fit itself.",
         )
-        for number, told in enumerate(fitted.warnings, start=1)
+        for number, told in enumerate(made.warnings, start=1)
     ]
     return AuditSection(
         audit=AUDIT,
@@ -109,20 +109,20 @@ def fit_section(made: FitMade, *, show_text: bool) -> AuditSection:
 
 def fit_record(made: FitMade) -> dict[str, Any]:
     """For the run's file."""
-    fitted, auc = made.fitted, made.auc
+    auc = made.auc
     return {
-        "target": fitted.record.settings.target,
+        "target": made.settings.target,
         "threshold": made.threshold,
-        "calibration": fitted.record.evidence["threshold"],
-        "corruption": {
-            name: getattr(fitted.guard.settings.corruption, name) for name in ("function", "strength", "dims")
-        },
-        "search": None if fitted.found is None else fitted.found.to_record(),
+        "calibration": made.record.evidence["threshold"],
+        "corruption": {name: getattr(made.settings.corruption, name) for name in ("function", "strength", "dims")},
+        "search": None if made.found is None else made.found.to_record(),
         "false_positives": EstimateRecord.of(made.false_positives).model_dump(),
         "recall": EstimateRecord.of(made.recall).model_dump(),
         "auc": None if auc is None else EstimateRecord.of(auc).model_dump(),
         "selected_rms": list(made.selected_rms),
-        "warnings": list(fitted.warnings),
+        "classifier": made.classifier,
+        "reworded": made.reworded.source,
+        "warnings": list(made.warnings),
     }
 
 
@@ -158,18 +158,18 @@ def _reach(turns: int) -> str:
 
 
 def _how_strong(made: FitMade) -> str:
-    if made.fitted.found is None:
-        return "given, and nothing was searched" if made.fitted.guard.settings.corruption.strength else "not needed"
+    if made.found is None:
+        return "given, and nothing was searched" if made.settings.corruption.strength else "not needed"
     return "searched on tuning rows, with every prompt corrupted, until the metrics came to their targets"
 
 
 def _guard(made: FitMade) -> Finding:
-    settings = made.fitted.guard.settings
+    settings = made.settings
     return Finding(
         id="eco.guard",
         audit=AUDIT,
         claim=(
-            f"A guard for {settings.target!r} stands before {made.fitted.record.model}. A prompt is held to be about "
+            f"A guard for {settings.target!r} stands before {made.record.model}. A prompt is held to be about "
             f"that where its score is above {made.threshold:.6g}; then the embeddings of {selection_words(settings)} "
             f"are corrupted: {corruption_words(settings.corruption)}. The weights are as they were and know what they "
             "knew."
@@ -180,16 +180,15 @@ def _guard(made: FitMade) -> Finding:
 
 
 def _false_positives(made: FitMade) -> Finding:
-    fitted = made.fitted
     found = made.false_positives
-    n = int((fitted.held_out["retain"] > made.threshold).sum())
-    calibration = fitted.calibration
+    n = int((made.passing > made.threshold).sum())
+    calibration = made.calibration
     one_sided = isinstance(calibration, Threshold)
     promise = "false positives are not bounded by what was asked for"
     p_values = {}
     if isinstance(calibration, Threshold):
         promise = f"at most {percent(calibration.alpha)} was promised on average"
-        p = surplus(n, len(fitted.held_out["retain"]), calibration)
+        p = surplus(n, len(made.passing), calibration)
         if p is not None:
             p_values = {"as many or more, if the promise holds": PValueRecord.of(p)}
     elif not isinstance(calibration, TwoSided):

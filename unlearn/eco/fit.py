@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from audit.answers.formats import Prompt, PromptFormat
-from audit.answers.rows import QaRow
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.answers.systems import SCOPES, Bare, Scope
 from audit.errors import InputError
 from audit.lm.load import LanguageModel
@@ -30,10 +30,10 @@ from audit.matching.encode import Encoder
 from audit.progress import Progress, silent
 from audit.runs.schema import EstimateRecord
 from audit.stats.checks import Floats, choice
-from audit.stats.estimate import Estimate
 from audit.text.safe import quoted
 
-from .calibration import ACTIONS, Action, Threshold, TwoSided, one_sided, one_sided_by_group, require_unseen, two_sided
+from .aims import CHANCE, GIVEN, Aim, ByRow
+from .calibration import ACTIONS, Action, Calibration, Drawn, Threshold, TwoSided, calibrate, require_unseen
 from .classifier import fit as fit_classifier
 from .conversations import Asked, conversations, counted_units
 from .corruptions import FUNCTIONS, Corruption
@@ -46,20 +46,15 @@ from .objective import (
     GuardMeasure,
     MetricName,
     Rows,
-    before_learning,
     check_metrics,
-    guessing,
-    never_learnt,
     row_values,
 )
 from .prompts import training_prompts
 from .search import SearchSettings, search
-from .search_ledger import Measurement, Metric
+from .search_ledger import Measure, Measurement
 from .search_result import SearchResult
 from .selection import Finder, NameMatcher
-from .surrogates import Surrogate
 
-Calibration: TypeAlias = Threshold | TwoSided | Mapping[Any, Threshold]
 Teach: TypeAlias = Callable[[Sequence[str], Sequence[bool]], Scorer]
 SCORE_BATCH: Final = 256
 UNREADABLE: Final = 3.0
@@ -174,6 +169,8 @@ class Fitted:
         found: The search; None where no strength was searched.
         held_out: Scores of ``test``, and of reworded audit rows, which nothing was fitted on.
         warnings: What a reader has to know.
+        drawn: What the calibration rests on.
+        aims: What the search rests on, metric by metric; empty where no strength was searched.
     """
 
     guard: EcoGuard
@@ -184,6 +181,8 @@ class Fitted:
     found: SearchResult | None
     held_out: Mapping[Literal["retain", "forget"], Floats]
     warnings: tuple[str, ...]
+    drawn: Drawn
+    aims: tuple[Aim, ...] = ()
 
 
 def fit(
@@ -227,7 +226,7 @@ def fit(
     if not targets_known:
         check_metrics(plan.metrics, dealt.tuning)
         _check_target(plan, texts, base)
-    judge, calibration, warnings = fit_judge(texts, dealt, plan, teach=teach, key=key, progress=progress)
+    judge, calibration, warnings, drawn = fit_judge(texts, dealt, plan, teach=teach, key=key, progress=progress)
     scorer, matcher = judge.scorer, judge.matcher
 
     searched = plan.needs_strength and plan.strength is None
@@ -238,21 +237,18 @@ def fit(
         form,
     )
     guard = EcoGuard(lm, judge, settings, finder=finder)
-    found = None
+    found: SearchResult | None = None
+    aims: tuple[Aim, ...] = ()
     if searched:
-        found = _search(guard, lm, texts, dealt, plan, base, done, on_measured, progress)
+        aims = _aims(guard, lm, texts, dealt.tuning, plan, base, progress)
+        found = _search(guard, aims, dealt, plan, done, on_measured, progress)
         if found.strength is None:
             raise InputError(
                 f"nothing is to be forgotten: {'; '.join(found.warnings) or 'the model is at its targets already'}. "
                 "Check that this is the model that learnt, and that the forget rows are what it learnt."
             )
         guard = guard.with_corruption(dataclasses.replace(settings.corruption, strength=found.strength))
-        warnings += found.warnings + found.fallbacks
-    if form.kind == "text" and not form.suffix:
-        warnings += (
-            "nothing stands behind a prompt in this format, so that the prompt's own last token is the last one and is "
-            "never corrupted; give a suffix",
-        )
+    warnings = all_warnings(warnings, found, form)
     held_out = {
         "retain": scores_of(scorer, matcher, [one.prompt for one in test], "test prompts", progress),
         "forget": scores_of(scorer, matcher, reworded(dealt.audit), "reworded audit rows", progress),
@@ -271,16 +267,28 @@ def fit(
             "taught": taught_record(texts, dealt, plan),
         },
     )
-    return Fitted(guard, record, dealt, tuple(test), calibration, found, held_out, tuple(warnings))  # type: ignore[arg-type]
+    return Fitted(guard, record, dealt, tuple(test), calibration, found, held_out, warnings, drawn, aims)  # type: ignore[arg-type]
+
+
+def all_warnings(of_calibration: tuple[str, ...], found: SearchResult | None, form: PromptFormat) -> tuple[str, ...]:
+    """What a reader of a fit has to know: of its calibration, its search and its format."""
+    of_search = () if found is None else found.warnings + found.fallbacks
+    of_form: tuple[str, ...] = ()
+    if form.kind == "text" and not form.suffix:
+        of_form = (
+            "nothing stands behind a prompt in this format, so that the prompt's own last token is the last one and is "
+            "never corrupted; give a suffix",
+        )
+    return (*of_calibration, *of_search, *of_form)
 
 
 def fit_judge(
     texts: Texts, dealt: Dealt, plan: FitPlan, *, teach: Teach, key: bytes | None = None, progress: Progress = silent
-) -> tuple[Judge, Calibration, tuple[str, ...]]:
+) -> tuple[Judge, Calibration, tuple[str, ...], Drawn]:
     """Classifier and threshold, steps 1 and 2, for which no model is asked.
 
     Returns:
-        The judge, what its threshold rests on, and what a reader has to know.
+        The judge, its calibration, what a reader has to know, and the scores that all rests on.
 
     Raises:
         NotEnoughError, InputError: As `fit`.
@@ -289,8 +297,8 @@ def fit_judge(
     progress("classifier", 0, 1)
     scorer = teach(*_training(texts, dealt, plan))
     progress("classifier", 1, 1)
-    calibration, warnings = _calibrate(scorer, matcher, texts, dealt, plan, progress)
-    return Judge(scorer, threshold_of(calibration), matcher=matcher, key=key), calibration, warnings
+    calibration, warnings, drawn = _calibrate(scorer, matcher, texts, dealt, plan, progress)
+    return Judge(scorer, threshold_of(calibration), matcher=matcher, key=key), calibration, warnings, drawn
 
 
 def embedding_teacher(encoder: Encoder, plan: FitPlan) -> Teach:
@@ -418,14 +426,14 @@ def scores_of(
 
 def _calibrate(
     scorer: Scorer, matcher: NameMatcher | None, texts: Texts, dealt: Dealt, plan: FitPlan, progress: Progress
-) -> tuple[Calibration, tuple[str, ...]]:
+) -> tuple[Calibration, tuple[str, ...], Drawn]:
     asked = [row.asked for row in dealt.calibration]
     require_unseen(asked, [row.asked for row in (*texts.forget, *dealt.training)])
     if plan.turns > 1 and texts.groups:
         raise InputError("a promise by group is one for single prompts; give groups or turns, not both.")
-    prompts = [one.prompt for one in conversations(dealt.calibration, plan.turns, seed=plan.seed)]
-    scores = scores_of(scorer, matcher, prompts, "calibration prompts", progress)
-    calibration: Calibration
+    talks = conversations(dealt.calibration, plan.turns, seed=plan.seed)
+    scores = scores_of(scorer, matcher, [one.prompt for one in talks], "calibration prompts", progress)
+    drawn = Drawn(tuple(one.id for one in talks), scores)
     if plan.alpha_forget is not None:
         if texts.groups:
             raise InputError("bounds on misses by group are not offered; give alpha_forget or groups, not both.")
@@ -436,32 +444,18 @@ def _calibrate(
                 'the rows a field "paraphrased_question", or leave alpha_forget out.'
             )
         require_unseen(misses, [row.asked for row in texts.forget])
+        ids = tuple(row.id for row in dealt.tuning if reworded([row]))
         forget = scores_of(scorer, matcher, misses, "rewordings", progress)
-        calibration = two_sided(
-            scores,
-            forget,
-            alpha_retain=plan.alpha,
-            alpha_forget=plan.alpha_forget,
-            on_both=plan.on_both,
-            on_none=plan.on_none,
-        )
-        warnings = list(calibration.warnings)
-        if not calibration.bounds_misses:
-            warnings.append("prompts whose set holds both labels pass, so that the bound on misses is not kept")
-        if not calibration.bounds_false_positives:
-            warnings.append(
-                "prompts whose set holds both labels are corrupted, so that false positives are not bounded"
-            )
+        drawn = dataclasses.replace(drawn, forget_ids=ids, forget=forget)
     elif texts.groups:
         labels = [texts.groups.get(row.id) for row in dealt.calibration]
         missing = next((row for row, label in zip(dealt.calibration, labels, strict=True) if label is None), None)
         if missing is not None:
             raise InputError(f"retain row {quoted(missing.id)} has no group, and others have one. Give every row one.")
-        calibration = one_sided_by_group(scores, labels, alpha=plan.alpha)
-        warnings = [one.warning for one in calibration.values() if one.warning is not None]
-    else:
-        calibration = one_sided(scores, alpha=plan.alpha)
-        warnings = [calibration.warning] if calibration.warning else []
+        drawn = dataclasses.replace(drawn, groups=tuple(map(str, labels)))
+    calibration, warnings = calibrate(
+        drawn, alpha=plan.alpha, alpha_forget=plan.alpha_forget, on_both=plan.on_both, on_none=plan.on_none
+    )
     if UNREADABLE <= threshold_of(calibration) < math.inf:
         n_unread = int((scores >= UNREADABLE).sum())
         whole = counted_units(len(scores), plan.turns, "calibration ")
@@ -475,7 +469,7 @@ def _calibrate(
             f"{'; '.join(warnings).rstrip('.')}. Give more retain prompts, or a larger alpha: a guard that flags "
             "nothing, or everything, is none."
         )
-    return calibration, tuple(warnings)
+    return calibration, warnings, drawn
 
 
 def _check_target(plan: FitPlan, texts: Texts, base: LanguageModel | None) -> None:
@@ -488,24 +482,13 @@ def _check_target(plan: FitPlan, texts: Texts, base: LanguageModel | None) -> No
 
 def _search(
     guard: EcoGuard,
-    lm: LanguageModel,
-    texts: Texts,
+    aims: Sequence[Aim],
     dealt: Dealt,
     plan: FitPlan,
-    base: LanguageModel | None,
     done: Iterable[Measurement],
     on_measured: Callable[[Measurement], None] | None,
     progress: Progress,
 ) -> SearchResult:
-    rows: Rows = dealt.tuning
-    n_new = plan.max_new_tokens
-    progress("targets", 0, 1)
-    metrics = [
-        Metric(name, _target(name, place, guard.form, lm, texts, rows, plan, base))
-        for place, name in enumerate(plan.metrics)
-    ]
-    progress("targets", 1, 1)
-    bare = [float(row_values(Bare(lm, guard.form), rows, name, max_new_tokens=n_new).mean()) for name in plan.metrics]
     settings = plan.search
     total = (settings.scan_points + settings.local_points) * settings.n_seeds + 4 * settings.n_fresh
     n_measured = 0
@@ -517,29 +500,57 @@ def _search(
         if on_measured is not None:
             on_measured(one)
 
-    measure = GuardMeasure(guard, rows, plan.metrics, scope=plan.scope, max_new_tokens=n_new)
-    found = search(measure, metrics, bare, settings, done=done, on_measured=measured)
+    measure = GuardMeasure(guard, dealt.tuning, plan.metrics, scope=plan.scope, max_new_tokens=plan.max_new_tokens)
+    found = searched_for(aims, measure, settings, seed=plan.seed, done=done, on_measured=measured)
     progress("strength", total, total)
     return found
 
 
-def _target(
-    name: MetricName,
-    place: int,
-    form: PromptFormat,
+def searched_for(
+    aims: Sequence[Aim],
+    measure: Measure,
+    settings: SearchSettings,
+    *,
+    seed: int,
+    done: Iterable[Measurement],
+    on_measured: Callable[[Measurement], None] | None = None,
+) -> SearchResult:
+    """The search of a strength that brings each metric to its aim; ``seed`` is of the targets' intervals."""
+    metrics, bare = [one.metric(seed=seed) for one in aims], [one.without for one in aims]
+    return search(measure, metrics, bare, settings, done=done, on_measured=on_measured)
+
+
+def _aims(
+    guard: EcoGuard,
     lm: LanguageModel,
     texts: Texts,
     rows: Rows,
     plan: FitPlan,
     base: LanguageModel | None,
-) -> Surrogate:
-    if plan.targets:
-        value = plan.targets[place]
-        return Surrogate(Estimate(value, value, value, 0.95, 1, "given by the user"), "given")
-    if name == "accuracy":
-        return guessing(rows)
-    if texts.never:
-        never: Rows = tuple(texts.never)
-        return never_learnt(lm, form, never, name, max_new_tokens=plan.max_new_tokens, seed=plan.seed)
-    assert base is not None
-    return before_learning(base, form, rows, name, max_new_tokens=plan.max_new_tokens, seed=plan.seed)
+    progress: Progress,
+) -> tuple[Aim, ...]:
+    """Target and bare value of each metric, row by row."""
+    progress("targets", 0, 1)
+
+    def by_row(model: LanguageModel, name: MetricName, listed: Rows) -> ByRow:
+        values = row_values(Bare(model, guard.form), listed, name, max_new_tokens=plan.max_new_tokens)
+        return _by_row(listed, values)
+
+    def target(name: MetricName, place: int) -> tuple[str, ByRow]:
+        if plan.targets:
+            return GIVEN, ByRow(("",), ("",), np.array([plan.targets[place]]))
+        if name == "accuracy":
+            return CHANCE, _by_row(rows, [float(len(row.options)) for row in rows if isinstance(row, ChoiceRow)])
+        if texts.never:
+            return "entities never learnt", by_row(lm, name, tuple(texts.never))
+        assert base is not None
+        return "base model", by_row(base, name, rows)
+
+    targets = [target(name, place) for place, name in enumerate(plan.metrics)]
+    progress("targets", 1, 1)
+    return tuple(Aim(name, *one, by_row(lm, name, rows)) for name, one in zip(plan.metrics, targets, strict=True))
+
+
+def _by_row(rows: Rows, values: Sequence[float] | Floats) -> ByRow:
+    ids, clusters = tuple(row.id for row in rows), tuple(row.cluster for row in rows)
+    return ByRow(ids, clusters, np.asarray(values, dtype=np.float64))

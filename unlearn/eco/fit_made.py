@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from audit.answers.rows import ChoiceRow, QaRow
 from audit.stats.auc import roc_auc
 from audit.stats.checks import Floats
 from audit.stats.estimate import Estimate
 from audit.stats.proportion import clopper_pearson
 
-from .conversations import units
+from .calibration import Calibration
+from .conversations import Asked, units
 from .evaluate.recall import share
 from .fit import Fitted
+from .guard import GuardSettings
+from .guard_files import GuardRecord
+from .search_result import SearchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +43,53 @@ class FitMade:
     """A fit that has ended.
 
     Attributes:
-        fitted: The guard with its evidence.
+        record: Of the guard.
+        calibration: The threshold, or those of each group.
+        test: What was only tested: prompts that may pass, or conversations of them.
+        passing: Scores of these.
+        found: The search; None where no strength was searched.
+        dealt: Who saw which rows.
+        warnings: What a reader has to know.
         reworded: What its recall is measured on.
         selected_rms: Root mean square of the selected embeddings of some tuning prompts, before the corruption.
         classifier: Its kind, in words.
     """
 
-    fitted: Fitted
+    record: GuardRecord
+    calibration: Calibration
+    test: tuple[Asked, ...]
+    passing: Floats
+    found: SearchResult | None
+    dealt: Mapping[str, Sequence[QaRow | ChoiceRow | Asked]]
+    warnings: tuple[str, ...]
     reworded: Reworded
     selected_rms: tuple[float, ...]
     classifier: str
 
+    @classmethod
+    def of(cls, fitted: Fitted, reworded: Reworded, selected_rms: tuple[float, ...], classifier: str) -> FitMade:
+        """Of a fit that was made here."""
+        return cls(
+            fitted.record,
+            fitted.calibration,
+            fitted.test,
+            fitted.held_out["retain"],
+            fitted.found,
+            fitted.dealt._asdict(),
+            fitted.warnings,
+            reworded,
+            selected_rms,
+            classifier,
+        )
+
+    @property
+    def settings(self) -> GuardSettings:
+        return self.record.settings
+
     @property
     def false_positives(self) -> Estimate:
         """Of held-out prompts that may pass, or conversations of them."""
-        scores = self.fitted.held_out["retain"]
-        found = clopper_pearson(int((scores > self.threshold).sum()), len(scores))
+        found = clopper_pearson(int((self.passing > self.threshold).sum()), len(self.passing))
         return replace(found, method=f"flagged of held-out {units(self.turns)} that may pass, {found.method}")
 
     @property
@@ -65,14 +102,14 @@ class FitMade:
     @property
     def turns(self) -> int:
         """Prompts in what the promise on false positives is for."""
-        return int(self.fitted.record.evidence["threshold"].get("turns", 1))
+        return int(self.record.evidence["threshold"].get("turns", 1))
 
     @property
     def threshold(self) -> float:
-        return self.fitted.guard.judge.threshold
+        return self.record.threshold
 
     @property
     def auc(self) -> Estimate | None:
         """Area under the ROC curve of held-out rewordings against held-out prompts that may pass."""
-        positive, negative = self.reworded.scores, self.fitted.held_out["retain"]
+        positive, negative = self.reworded.scores, self.passing
         return roc_auc(positive, negative) if len(positive) and len(negative) else None

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
 from audit.runs.schema import Cell, Column, EstimateRecord, Table
 from audit.text.safe import counted
 
-from .calibration import Threshold, TwoSided
+from .calibration import Calibration, Threshold, TwoSided
 from .conversations import units
 from .evaluate.recall import prompt_text
-from .fit import Calibration, Fitted
 from .fit_made import FitMade
 from .search_result import SearchResult
 from .words import STAGES
@@ -30,7 +27,7 @@ def _thresholds(calibration: Calibration, whole: str) -> list[tuple[str, Thresho
 
 
 def calibration_table(made: FitMade) -> Table:
-    calibration = made.fitted.calibration
+    calibration = made.calibration
     test = EstimateRecord.of(made.false_positives)
     turned = {"misses of rewordings"}
     whole = f"{units(made.turns)} that may pass"
@@ -65,7 +62,7 @@ def calibration_table(made: FitMade) -> Table:
 
 
 def false_positive_rows(made: FitMade, *, show_text: bool) -> Table:
-    test, scores = made.fitted.test, made.fitted.held_out["retain"]
+    test, scores = made.test, made.passing
     flagged = sorted(
         ((float(value), row) for row, value in zip(test, scores, strict=True) if value > made.threshold),
         key=lambda one: -one[0],
@@ -198,7 +195,7 @@ def sensitivity(found: SearchResult) -> Table:
 
 
 def size_table(made: FitMade) -> Table:
-    strength = made.fitted.guard.settings.corruption.strength
+    strength = made.settings.corruption.strength
     sizes = np.array(made.selected_rms)
     assert strength is not None
     median = float(np.median(sizes))
@@ -225,7 +222,7 @@ def size_table(made: FitMade) -> Table:
     )
 
 
-def dealt_table(fitted: Fitted) -> Table:
+def dealt_table(made: FitMade) -> Table:
     words = {
         "tuning": "forget rows that tuned the strength",
         "audit": "forget rows held out of that",
@@ -233,7 +230,6 @@ def dealt_table(fitted: Fitted) -> Table:
         "calibration": "prompts that may pass and set the threshold",
         "test": "prompts that may pass and only tested",
     }
-    parts: dict[str, Sequence[Any]] = fitted.dealt._asdict()
     return Table(
         name="dealt",
         title="Who saw which rows",
@@ -244,6 +240,6 @@ def dealt_table(fitted: Fitted) -> Table:
         ),
         rows=tuple(
             {"part": words[name], "rows": len(rows), "clusters": len({row.cluster for row in rows})}
-            for name, rows in parts.items()
+            for name, rows in made.dealt.items()
         ),
     )

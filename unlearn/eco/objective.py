@@ -18,16 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.answers.choices import measure_choices
-from audit.answers.formats import PromptFormat
 from audit.answers.rouge import rouge_l_recall
 from audit.answers.rows import ChoiceRow, QaRow
-from audit.answers.systems import Bare, Scope, System
+from audit.answers.systems import Scope, System
 from audit.errors import InputError
-from audit.lm.load import LanguageModel
 from audit.text.safe import did_you_mean, quoted
 
 from .guard import EcoGuard
-from .surrogates import Surrogate, chance, where_not_learnt
 
 MetricName = Literal["probability", "rouge", "accuracy"]
 METRICS: Final = ("probability", "rouge", "accuracy")
@@ -99,24 +96,3 @@ class GuardMeasure:
             float(row_values(system, self._rows, name, max_new_tokens=self._n_new, scope=self._scope).mean())
             for name in self._metrics
         ]
-
-
-def never_learnt(
-    lm: LanguageModel, form: PromptFormat, rows: Rows, metric: MetricName, *, max_new_tokens: int, seed: int
-) -> Surrogate:
-    """Target from entities that the model never met, asked about in the same template."""
-    values = row_values(Bare(lm, form), rows, metric, max_new_tokens=max_new_tokens)
-    return where_not_learnt(values, clusters=[row.cluster for row in rows], source="entities never learnt", rng=seed)
-
-
-def before_learning(
-    base: LanguageModel, form: PromptFormat, rows: Rows, metric: MetricName, *, max_new_tokens: int, seed: int
-) -> Surrogate:
-    """Target from the base model, before it was taught, on the rows that are tuned on."""
-    values = row_values(Bare(base, form), rows, metric, max_new_tokens=max_new_tokens)
-    return where_not_learnt(values, clusters=[row.cluster for row in rows], source="base model", rng=seed)
-
-
-def guessing(rows: Rows) -> Surrogate:
-    """Target of accuracy: chance level."""
-    return chance([len(row.options) for row in rows if isinstance(row, ChoiceRow)])

@@ -122,6 +122,7 @@ class Evaluated:
             told = self.concept.to_record()
             concept = {"opening": self.opening, "continuations": told["n_prompts"], "settings": self.concept.settings}
             concept |= {"judges": told["judges"], "rows": told["rows"]}
+            concept |= {"arm": self.concept.ours.arm, "warnings": list(self.concept.warnings)}
         truthful = None
         if self.truthful is not None:
             truthful = asdict(self.truthful)

@@ -60,6 +60,36 @@ class HeldOutDistance:
     removed: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnDistances:
+    """Distances of held-out sentences, as they are and in each draw of the bootstrap.
+
+    Attributes:
+        names: L sites, and all of them together.
+        values: Of the sentences as they are, without maps and with them; shape (2, L + 1).
+        draws: Likewise in each draw; shape (draws, 2, L + 1).
+        n, m: Source and target sentences.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    draws: Floats
+    n: int
+    m: int
+
+    def estimates(self) -> dict[str, HeldOutDistance]:
+        """By site, and of all sites together."""
+        found = {}
+        for place, name in enumerate(self.names):
+            pair, draws = self.values[:, place], self.draws[:, :, place]
+            found[name] = HeldOutDistance(
+                _estimate(pair[0], draws[:, 0], self.n, self.m, least=0.0),
+                _estimate(pair[1], draws[:, 1], self.n, self.m, least=0.0),
+                _estimate(pair[0] - pair[1], draws[:, 0] - draws[:, 1], self.n, self.m, least=None),
+            )
+        return found
+
+
 def plain_distances(
     before: Pooled, after: Pooled, target: Pooled, *, neurons: Reduction, over_sites: Reduction
 ) -> dict[str, PlainDistance]:
@@ -72,8 +102,8 @@ def plain_distances(
 
 def held_out_distances(
     before: Pooled, after: Pooled, target: Pooled, *, neurons: Reduction, over_sites: Reduction, seed: int
-) -> dict[str, HeldOutDistance]:
-    """By site, and of all sites together.
+) -> DrawnDistances:
+    """By site, and of all sites together; ``estimates`` gives their intervals.
 
     Args:
         before: Pooled activations of held-out source sentences without maps.
@@ -94,15 +124,7 @@ def held_out_distances(
         i, j = (torch.from_numpy(rng.integers(size, size=size)) for size in (n, m))
         to = Distances.to(_taken(target, j), neurons=neurons, over_sites=over_sites)
         drawn[number] = np.stack([_reduced(to, _taken(one, i)) for one in (before, after)])
-    found = {}
-    for place, name in enumerate([*distances.sites, ALL]):
-        pair, draws = values[:, place], drawn[:, :, place]
-        found[name] = HeldOutDistance(
-            _estimate(pair[0], draws[:, 0], n, m, least=0.0),
-            _estimate(pair[1], draws[:, 1], n, m, least=0.0),
-            _estimate(pair[0] - pair[1], draws[:, 0] - draws[:, 1], n, m, least=None),
-        )
-    return found
+    return DrawnDistances((*distances.sites, ALL), values, drawn, n, m)
 
 
 def _taken(pooled: Pooled, which: torch.Tensor) -> Pooled:

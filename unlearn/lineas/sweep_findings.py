@@ -61,7 +61,8 @@ def sweep_section(made: Swept) -> AuditSection:
 
 def sweep_record(made: Swept) -> dict[str, Any]:
     """For the run's file, and for `sweep_lines`."""
-    return made.to_record() | {"warnings": _warnings(made)}
+    told = {"warnings": _warnings(made), "text_warnings": list(made.warnings), "settings": made.settings}
+    return made.to_record() | told
 
 
 def sweep_lines(record: Mapping[str, Any]) -> list[str]:

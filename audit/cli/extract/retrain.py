@@ -230,9 +230,10 @@ def _train(
     """Make or resume the run, and tell what was found; returns the exit code."""
     from ...extraction.retrain import retrain as train_arms
     from ...extraction.retrain_findings import make_section
+    from ...extraction.retrain_replay import HELD_OUT, held_out_table, kept_of
     from ...lm.checkpoint import find_folder, fingerprint
     from ...progress import progress_bars
-    from ...report.write import write_report
+    from ...report.write import draw_where_missing
     from ...runs.records import content_key
     from ...runs.schema import Findings
     from ...runs.store import Run
@@ -283,11 +284,12 @@ def _train(
                 )
                 run.write_findings(Findings(sections=(section,), limitations=()))
                 detail["trainings"] = len(trained_on) * len(seeds)
+                detail["arms"] = kept_of(arms)
+                run.write_items(HELD_OUT, held_out_table(arms))
         if not run.complete:
             run.finish()
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        write_report(finished, {})
+    draw_where_missing(finished)
     return tell(finished, as_json=as_json)
 
 

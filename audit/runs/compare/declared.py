@@ -78,6 +78,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "audit": Kind(
         tables={
             "schema_version": Declared(matters=("",)),
+            "policy": Declared(free=("",)),  # it judges the numbers and makes none
             "subject": Declared(told=("dtype",), free=(*_LOADING, "model", "adapter")),
             "reference": Declared(told=("dtype",), free=(*_LOADING, "model", "adapter")),
             "traps": Declared(
@@ -111,6 +112,7 @@ KINDS: Final[Mapping[str, Kind]] = {
                     "encoder", "base generations",
                 ),
                 told=("generations",),
+                free=("policy",),
             ),
         },
         subject="subject",
@@ -227,6 +229,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "remediation": Kind(
         tables={
             "schema_version": Declared(matters=("",)),
+            "policy": Declared(free=("",)),  # it judges the numbers and makes none
             "subject": Declared(told=("dtype",), free=(*_LOADING, "model", "adapter")),
             "gold": Declared(told=("dtype",), free=(*_LOADING, "model", "adapter")),
             "gold_2": Declared(told=("dtype",), free=(*_LOADING, "model", "adapter")),
@@ -242,7 +245,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "remedies": Declared(free=("*",)),
             "verify": Declared(matters=("*",)),
             "show_text": Declared(free=("",)),
-            "inputs": Declared(matters=("*",)),
+            "inputs": Declared(matters=("*.*",), free=("policy",)),
         },
         subject="subject",
         instruments=("gold",),

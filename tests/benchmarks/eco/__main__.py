@@ -52,7 +52,7 @@ def study(
     record: dict[str, Any] = {"name": name}
     if flags.recognise_only:
         dealt = deal(texts.forget, texts.retain, shares=plan.shares, seed=plan.seed)
-        judge, calibration, _ = fit_judge(texts, dealt, plan, teach=embedding_teacher(encoder, plan))
+        judge, calibration, *_ = fit_judge(texts, dealt, plan, teach=embedding_teacher(encoder, plan))
         record["recognised"] = recognised(judge, dealt, calibration, general, seed=flags.seed, skip=flags.skip)
         return record
     assert lm is not None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from audit.cli.replay import replayed
 from audit.errors import InputError, ModelError
 from audit.runs.plan import parse_plan
 from audit.runs.store import Run
@@ -59,6 +60,19 @@ def test_a_killed_loop_goes_on_and_ends_as_an_undisturbed_one(
     (section,) = whole.findings().sections
     for table in section.tables:
         assert {column.key for column in table.columns} - {"subject", "gold", "npo"} <= set(COLUMNS)
+
+    again = replayed(whole)
+    assert (again.outcome, again.differences) == ("equal", [])
+    piece = whole.folder / "measured" / "npo" / "battery.json"
+    kept = piece.read_bytes()
+    told_piece = json.loads(kept)
+    measured = next(iter(told_piece["made"]["direct"]["measured"].values()))
+    measured["values"][0] += 0.125
+    piece.write_text(json.dumps(told_piece))
+    changed = {one.address for one in replayed(whole).differences}
+    assert "items/verification.parquet/value" in changed
+    assert any(one.startswith("remediation") for one in changed)
+    piece.write_bytes(kept)
 
     measure = loop.measure
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from audit.cli.audit import execute, inputs_of
 from audit.cli.audit_plan import AuditPlan
@@ -12,7 +11,6 @@ from audit.cli.plan_text import plan_text
 from audit.errors import DataError
 from audit.lm.subject import Subject
 from audit.runs.plan import parse_plan
-from audit.runs.schema import EstimateRecord
 from audit.runs.store import Run
 
 from .plan import LoopPlan
@@ -76,15 +74,3 @@ def found_clusters(run: Run, clusters: Mapping[str, str]) -> frozenset[str]:
             "the same file, with a field id."
         )
     return frozenset(known)
-
-
-def audit_rows(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Finding by finding and estimate by estimate: what each system's audit said."""
-    told: dict[tuple[str, str], dict[str, Any]] = {}
-    for name, run in runs.items():
-        for section in run.findings().sections:
-            for finding in section.findings:
-                for what, one in finding.estimates.items():
-                    row = told.setdefault((finding.id, what), {"finding": finding.id, "estimate": what})
-                    row[name] = EstimateRecord(**one.model_dump())
-    return list(told.values())

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from audit.cli import options
-from audit.errors import DataError, InputError, ModelError
-from audit.progress import Progress, progress_bars
-from audit.report.remediation_section import AUDIT, remediation_figures
+from audit.progress import progress_bars
 from audit.report.text import summary_text
-from audit.report.write import write_report
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
-from audit.runs.schema import AuditSection, Findings
+from audit.runs.schema import Findings
 from audit.runs.store import Run
 from audit.text.files import sha256_file, write_json
 from audit.text.safe import for_terminal, printable
@@ -31,16 +29,15 @@ from audit.text.safe import for_terminal, printable
 from ...checkpoints import check_out
 from ...verify.attempts import require_forget_set
 from ...verify.battery import Material
-from ...verify.findings import Cost, Failure, Loop, item_table, loop_record, make_section, verdict_lines
-from ...verify.judging import Decided, Tried, judge
-from .audits import audit, audit_rows, check_audits, found_clusters
+from ...verify.findings import AUDIT, Cost, Failure, item_table, loop_record, make_section, verdict_lines
+from ...verify.judging import Tried
+from .audits import audit, check_audits, found_clusters
 from .data import Data, only_clusters, own_id, read_data
 from .measuring import fitted, measure
 from .plan import MODELS, LoopPlan, file_of, names_of
 from .remedies import Made, check_remedies, make_remedy
+from .stored import FACTS, ITEMS, RECORD, REFUSED, Facts, loop_of, of_subject
 from .systems import (
-    GOLD,
-    GOLD_2,
     SUBJECT,
     Entry,
     check_models,
@@ -51,10 +48,7 @@ from .systems import (
     require_clusters,
 )
 
-ITEMS = "verification"
-RECORD = "verification.json"
 TREATED = "treated.json"
-REFUSED = (InputError, DataError, ModelError)  # what may go wrong with one remedy; a full disk stops the loop
 NO_ANSWER = ("undecided", "destroyed", "failed")
 
 
@@ -105,8 +99,7 @@ def execute(plan: LoopPlan, text: str, path: Path, *, out: Path | None, quiet: b
             _make(run, plan, path, data, quiet=quiet)
             run.finish()
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        write_report(finished, {AUDIT: remediation_figures(finished.findings())}, secret=True)
+    draw_where_missing(finished)
     return finished
 
 
@@ -175,18 +168,24 @@ def _make(run: Run, plan: LoopPlan, path: Path, data: Data, *, quiet: bool) -> N
     with steps.step("verdicts"):
         given, unfit = fitted(run.folder / "measured", given)
         notes += unfit
-        with progress_bars(quiet=quiet) as progress:
-            decided = _judged(tried, failed, seed=plan.verify.seed, progress=progress)
         spent = {stage.name: stage.seconds for stage in run.record.stages}
-        costs = [Cost(one.name, one.method, one.told, spent[f"remedy {one.name}"], one.trained) for one in made]
-        loop = Loop(
-            tried, decided, costs, audit_rows(audits), given, notes, seed=plan.verify.seed,
-            failed={name: failed[name] for name, _, _ in names if name in failed},
-        )  # fmt: skip
+        facts = Facts(
+            {name: (one.own_weights, one.missing) for name, one in tried.items()},
+            [Cost(one.name, one.method, one.told, spent[f"remedy {one.name}"], one.trained) for one in made],
+            failed,
+            [name for name, _, _ in names],
+            notes,
+            list(audits),
+            plan.verify.seed,
+        )
+        write_json(run.folder / FACTS, plain(facts.to_record(), FACTS), secret=True)  # notes may quote a text
+        said = {name: one.findings().sections for name, one in audits.items()}
+        with progress_bars(quiet=quiet) as progress:
+            loop = loop_of(tried, facts, said, progress)
         run.write_items(ITEMS, item_table(tried))
         # Reasons may quote a text.
         write_json(run.folder / RECORD, plain(loop_record(loop), RECORD), secret=True)
-        sections = [make_section(loop), *(_of_subject(audits[SUBJECT]) if SUBJECT in audits else ())]
+        sections = [make_section(loop), *map(of_subject, said.get(SUBJECT, ()))]
         run.write_findings(Findings(sections=tuple(sections), limitations=()), secret=True)
 
 
@@ -205,11 +204,6 @@ def _failure(entry: Entry, given: Material, error: Exception) -> Failure:
     )
 
 
-def _of_subject(run: Run) -> list[AuditSection]:
-    """Every audit of the subject as a section of its own; those of the others stand in the table of audits."""
-    return [one.model_copy(update={"title": f"{one.title}, of the subject"}) for one in run.findings().sections]
-
-
 def _treated(run: Run, plan: LoopPlan, data: Data, audits: dict[str, Run]) -> Data:
     """The forget set: the plan's, or those rows of it that the audit of the subject found."""
     if plan.forget.found_by is None:
@@ -219,24 +213,6 @@ def _treated(run: Run, plan: LoopPlan, data: Data, audits: dict[str, Run]) -> Da
         homes = {own_id(row.id): row.cluster for row in data.forget.rows}
         write_json(file, {"clusters": sorted(found_clusters(audits[SUBJECT], homes))}, secret=True)
     return only_clusters(data, frozenset(read_json(file, missing="")["clusters"]))
-
-
-def _judged(tried: dict[str, Tried], failed: dict[str, Failure], *, seed: int, progress: Progress) -> list[Decided]:
-    """A verdict on everything but gold itself: on the subject and on a second gold, so that it is seen whether the
-    instrument says what must be said of them."""
-    gold, gold_2 = tried.get(GOLD), tried.get(GOLD_2)
-    judged = [one for one in tried.values() if one.name != GOLD]
-    found = []
-    progress("verdicts", 0, len(judged))
-    for done, one in enumerate(judged, start=1):
-        try:
-            found.append(judge(one, tried[SUBJECT], gold, gold_2=gold_2, rng=seed))
-        except REFUSED as error:
-            if one.name in MODELS:
-                raise
-            failed[one.name] = Failure("failed", f"It could not be judged: {printable(str(error))}")
-        progress("verdicts", done, len(judged))
-    return found
 
 
 class _Steps:

@@ -10,14 +10,13 @@ so that the never rows' direct measures are taken of the subject alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from audit.answers.systems import Bare
-from audit.forgetting.measured import Measured
 from audit.forgetting.verbatim import VerbatimPlan
 from audit.progress import Progress
 from audit.runs.records import content_key, plain, read_json
@@ -39,10 +38,10 @@ from ...verify.judging import Tried
 from ...verify.lm_tasks.files import TaskFile
 from ...verify.lm_tasks.run import run_tasks
 from ...verify.remembered import Remembered
-from ...verify.robustness.relearn import Curve
 from ...verify.robustness.soft_prompt import SoftSettings
 from .plan import LoopPlan
 from .remedies import form_of
+from .stored import SO_FAR, tried_of
 from .systems import GOLD, SUBJECT, Entry, fingerprint_of, limited
 
 UNFIT = "unfit"
@@ -89,66 +88,45 @@ def measure(
         controls = given
         if plan.gold is not None and entry.name != SUBJECT:
             controls = replace(given, never_rows=(), never_texts=())
-        told = kept("battery", lambda: _battery(ready(), controls, plan, progress).to_record())
+        made = {"battery": kept("battery", lambda: _battery(ready(), controls, plan, progress).to_record())}
         missing: dict[str, str] = {}
-        prompts: dict[str, Measured] = {}
         if "prompts" in asked and given.forget_rows:
-            made = kept(
+            made["prompts"] = kept(
                 "prompts", lambda: _told(progress, f"{entry.name}: prompts", try_prompts, ready(), given, sizes)
             )
-            prompts = _measured(made["measured"])
-            missing |= {f"prompts, {way}": why for way, why in made["missing"].items()}
+            missing |= {f"prompts, {way}": why for way, why in made["prompts"]["missing"].items()}
         elif not given.forget_rows:
             missing["prompts"] = "there are no forget rows that could be asked otherwise"
-        rounded: dict[str, dict[str, Measured]] = {}
-        curves: list[Curve] = []
-        soft = None
         if not entry.own_weights and entry.name != SUBJECT:
             missing |= dict.fromkeys(("quantisation", "relearning", "soft prompt"), NO_WEIGHTS)
         else:
             if "quantisation" in asked:
-                made = kept("rounded", lambda: try_roundings(_lm(ready()), form, given, sizes, progress=progress))
-                rounded = {what: _measured(by_rounding) for what, by_rounding in made.items()}
+                made["rounded"] = kept(
+                    "rounded", lambda: try_roundings(_lm(ready()), form, given, sizes, progress=progress)
+                )
             if "relearning" in asked:
-                curves, broken = _relearned(ready, given, sizes, pieces, progress)
+                made["relearned"], broken = _relearned(ready, given, sizes, pieces, progress)
                 missing |= broken
             if "soft prompt" in asked:
                 rows, never = given.forget_rows, given.never_rows
-                made = kept("soft", lambda: try_soft_prompts(_lm(ready()), form, rows, never, sizes, progress=progress))
-                if "missing" in made:
-                    missing["soft prompt"] = made["missing"]
-                else:
-                    soft = Measured.of_record(made["advantage"])
-        evasion: dict[str, Measured] = {}
+                made["soft"] = kept(
+                    "soft", lambda: try_soft_prompts(_lm(ready()), form, rows, never, sizes, progress=progress)
+                )
+                if "missing" in made["soft"]:
+                    missing["soft prompt"] = made["soft"]["missing"]
         if "evasion" in asked and given.forget_rows and any(one.method == "eco" for one in plan.remedies.values()):
             if entry.own_weights and entry.name != GOLD:
                 missing["evasion"] = NO_GUARD
             else:
                 few = limited(given.forget_rows, plan.verify.evasion_rows, seed=plan.verify.seed)
-                made = kept("evasion", lambda: try_evasion(ready(), few, sizes, progress=progress))
-                evasion = {way: Measured.of_record(each["leak"]) for way, each in made.items()}
-        benchmarks: dict[str, Measured] = {}
+                made["evasion"] = kept("evasion", lambda: try_evasion(ready(), few, sizes, progress=progress))
         if tasks:
-            made = kept("benchmarks", lambda: _benchmarks(ready(), tasks, progress))
-            benchmarks = _measured(made["measured"])
-            missing |= made["missing"]
-        membership = kept("membership", lambda: try_membership(ready(), given, progress=progress))
+            made["benchmarks"] = kept("benchmarks", lambda: _benchmarks(ready(), tasks, progress))
+            missing |= made["benchmarks"]["missing"]
+        made["membership"] = kept("membership", lambda: try_membership(ready(), given, progress=progress))
     if not given.never_rows and not given.never_texts:
         missing["membership"] = "there is no text from the draw of the forget set that nobody saw; give [never]"
-    return Tried(
-        entry.name,
-        Battery.of_record(told),
-        entry.own_weights,
-        prompts,
-        rounded.get("rows", {}),
-        curves,
-        soft,
-        evasion,
-        {score: _measured(by_set) for score, by_set in membership.items()},
-        benchmarks,
-        missing,
-        rounded_texts=rounded.get("texts", {}),
-    )
+    return tried_of(entry.name, made, own_weights=entry.own_weights, missing=missing)
 
 
 def fitted(folder: Path, given: Material) -> tuple[Material, tuple[str, ...]]:
@@ -258,8 +236,8 @@ def _benchmarks(one: Subjected, tasks: Sequence[TaskFile], progress: Progress) -
 
 def _relearned(
     ready: Callable[[], Subjected], given: Material, sizes: AttemptPlan, pieces: _Pieces, progress: Progress
-) -> tuple[list[Curve], dict[str, str]]:
-    """Curves, and why there are none of some kind. Where memory runs out that is said, and tried again next time."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Curves as a record, and why there are none of some kind. Where memory runs out that is said, and tried again."""
     made = pieces.read("relearned")
     if made is None:
         one = ready()
@@ -268,12 +246,11 @@ def _relearned(
             _lm(one), one.name, one.form, given, sizes, path=path, progress=progress
         )
         made = {"curves": [curve.to_record() for curve in curves], "missing": missing}
-        if for_good:
-            pieces.write("relearned", made)
+        pieces.write("relearned" if for_good else SO_FAR, made)
     missing = {f"relearning, {kind}": why for kind, why in made["missing"].items()}
     if missing and not made["curves"]:
         missing["relearning"] = "; ".join(made["missing"].values())
-    return [Curve.of_record(plain(each, "curve")) for each in made["curves"]], missing
+    return made, missing
 
 
 def _told(progress: Progress, stage: str, make: Callable[..., Any], *arguments: Any) -> Any:
@@ -286,7 +263,3 @@ def _told(progress: Progress, stage: str, make: Callable[..., Any], *arguments: 
 def _lm(one: Subjected) -> Any:
     assert one.lm is not None
     return one.lm
-
-
-def _measured(told: Mapping[str, Any]) -> dict[str, Measured]:
-    return {name: Measured.of_record(one) for name, one in told.items()}

@@ -16,8 +16,8 @@ from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import LanguageModel, load, load_tokens
 from audit.lm.subject import Subject
 from audit.progress import progress_bars
-from audit.report.eco_section import EVALUATION, FIT, eco_figures
-from audit.report.write import write_report
+from audit.report.eco_section import EVALUATION, FIT
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import AuditSection, Findings
 from audit.runs.store import Run
@@ -33,7 +33,7 @@ from ..guard_files import read_guard, require_model
 from ..held_out import hold_out
 from ..objective import check_metrics
 from ..tagger import Tagger
-from .fitting import SCORES, fine_tuning, fit_into, fit_plan, form_of, tidy
+from .fitting import fine_tuning, fit_into, fit_plan, form_of, tidy
 from .inputs import GUARD, check_dims, check_enough, check_prompts, guard_folder, read_rows, read_texts
 from .measuring import MEASURED, Measuring, evaluation_lines, evaluation_record
 from .parts import read_parts, require_unseen
@@ -108,7 +108,7 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
                         write_json(run.folder / FIT_RECORD, plain(fit_record(made), FIT_RECORD))
                         write_text(run.folder / GUARD / "README.md", guard_card(made))
                         run.write_findings(_findings([section]), secret=table.show_text)
-                        found = made.fitted.found
+                        found = made.found
                         detail |= {"evaluations": 0 if found is None else found.n_evaluations}
                 tidy(run)
                 if table.evaluate is not None and parts is not None:
@@ -196,9 +196,7 @@ def _findings(sections: list[AuditSection]) -> Findings:
 
 def _reported(folder: Path) -> Run:
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        scores = finished.read_items(SCORES).to_pandas() if finished.items_path(SCORES).exists() else None
-        write_report(finished, eco_figures(finished.findings(), scores))
+    draw_where_missing(finished)
     return finished
 
 
@@ -210,6 +208,7 @@ def tell(run: Run, *, as_json: bool) -> None:
         if (run.folder / file).exists()
     }
     if as_json:
+        records.get("evaluation", {}).pop("kept", None)  # only a replay has a use for it
         print(json.dumps(records))  # ASCII: nothing in it steers a terminal
         return
     if "fit" in records:

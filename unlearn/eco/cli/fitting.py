@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -28,6 +27,18 @@ from ..deal import Shares, deal
 from ..finetuned import FineTuned, FineTuning, Labelled, fine_tune
 from ..fit import FitPlan, Fitted, Teach, Texts, embedding_teacher, fit
 from ..fit_made import FitMade, Reworded
+from ..from_scores import (
+    AIMS,
+    DEALT,
+    DRAWN,
+    SCORES,
+    SEARCH,
+    aim_table,
+    dealt_table,
+    drawn_table,
+    score_table,
+    search_table,
+)
 from ..guard import EcoGuard
 from ..guard_files import load_scorer, save_guard, save_scorer
 from ..held_out import hold_out
@@ -37,9 +48,6 @@ from ..tagger import Tagger
 from .inputs import GUARD
 from .plan import FineTuningTable
 
-SCORES = "eco-scores"
-SEARCH = "eco-search"
-DEALT = "eco-dealt"
 _MEASURED = "measured.jsonl"
 _CLASSIFIER = "classifier"
 _PROBED = 32  # prompts whose embeddings' size is told
@@ -142,11 +150,13 @@ def fit_into(
         progress("strength", total, total)  # a search may end before it has taken all that it may
     save_guard(fitted.record, fitted.guard.judge.scorer, run.folder / GUARD, tagger=tagger)
     reworded = _reworded(fitted, seed=plan.seed)
-    made = FitMade(fitted, reworded, _selected_rms(fitted), kind_of(fitted.guard.judge.scorer))
-    run.write_items(SCORES, _score_table(fitted, reworded))
-    run.write_items(DEALT, _dealt_table(fitted))
+    made = FitMade.of(fitted, reworded, _selected_rms(fitted), kind_of(fitted.guard.judge.scorer))
+    run.write_items(SCORES, score_table(made))
+    run.write_items(DEALT, dealt_table(made))
+    run.write_items(DRAWN, drawn_table(fitted.drawn))
     if fitted.found is not None:
-        run.write_items(SEARCH, _search_table(fitted))
+        run.write_items(AIMS, aim_table(fitted.aims))
+        run.write_items(SEARCH, search_table(fitted.found))
     return made
 
 
@@ -224,39 +234,6 @@ def _selected_rms(fitted: Fitted) -> tuple[float, ...]:
             forced.lm.model(input_ids=ids, use_cache=False)
         found += [rms for layer in layers for rms in layer.selected_rms if rms is not None]
     return tuple(found)
-
-
-def _score_table(fitted: Fitted, reworded: Reworded) -> pa.Table:
-    threshold = fitted.guard.judge.threshold
-    test = fitted.test
-    scores = np.concatenate([fitted.held_out["retain"], reworded.scores])
-    return pa.table(
-        {
-            "id": [row.id for row in test] + list(reworded.ids),
-            "cluster": [row.cluster for row in test] + list(reworded.clusters),
-            "side": ["retain"] * len(test) + ["forget"] * len(reworded.ids),
-            "score": scores,
-            "flagged": scores > threshold,
-        }
-    )
-
-
-def _dealt_table(fitted: Fitted) -> pa.Table:
-    rows = [(part, row.id, row.cluster) for part, listed in fitted.dealt._asdict().items() for row in listed]
-    columns = list(zip(*rows, strict=True))
-    return pa.table({"part": list(columns[0]), "id": list(columns[1]), "cluster": list(columns[2])})
-
-
-def _search_table(fitted: Fitted) -> pa.Table:
-    found = fitted.found
-    assert found is not None
-    rows = [
-        {"order": order, "stage": one.stage, "strength": one.strength, "seed": one.seed, "metric": metric.name,
-         "value": value}
-        for order, one in enumerate(found.trace, start=1)
-        for metric, value in zip(found.metrics, one.values, strict=True)
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows)
 
 
 def kind_of(scorer: Scorer) -> str:

@@ -1,16 +1,19 @@
-"""Measures as plain JSON and back, to the bit, so that a killed evaluation goes on; and as a table of items."""
+"""Measures as plain JSON and back, to the bit, so that a killed evaluation goes on."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from audit.answers.choices import Accuracy
-from audit.answers.qa import Qa
 from audit.forgetting.measured import Measured
 
 from ..evaluate.copyright import Continued
+from ..evaluate.latency import Timed
+from ..evaluate.recall import Judged
 
 
 def choice_record(one: Accuracy) -> dict[str, Any]:
@@ -37,23 +40,21 @@ def continued_of(told: dict[str, Any]) -> Continued:
     return Continued(tuple(told["written"]), tuple(similar), loss, unique)
 
 
-def item_table(qa: dict[str, tuple[Qa, ...]]) -> pa.Table:
-    rows = [
-        {"system": system, "part": one.part, "scope": one.scope, "measure": name, "id": identifier, "cluster": home,
-         "value": value}
-        for system, listed in qa.items()
-        for one in listed
-        for name, measured in zip(("probability", "rouge", "ln truth ratio", "truth"), one.measures, strict=True)
-        for identifier, home, value in zip(measured.ids, measured.passages, measured.values.tolist(), strict=True)
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows)
+def judged_record(one: Judged) -> dict[str, Any]:
+    """Scores of what cannot be read are the word "inf", since JSON has no such number."""
+    return asdict(one) | {"scores": ["inf" if math.isinf(score) else score for score in one.scores]}
 
 
-def passage_table(continued: dict[str, Continued]) -> pa.Table:
-    rows = [
-        {"system": system, "measure": measured.name, "id": identifier, "cluster": home, "value": value}
-        for system, one in continued.items()
-        for measured in (*one.similar, one.loss, one.unique)
-        for identifier, home, value in zip(measured.ids, measured.passages, measured.values.tolist(), strict=True)
-    ]
-    return pa.Table.from_pylist(rows)
+def judged_of(told: dict[str, Any]) -> Judged:
+    listed = {name: tuple(told[name]) for name in ("ids", "clusters", "flagged", "texts")}
+    return Judged(**{**told, **listed, "scores": tuple(map(float, told["scores"]))})
+
+
+def timed_record(one: Timed) -> dict[str, Any]:
+    steps = {name: seconds.tolist() for name, seconds in one.steps.items()}
+    return {"traffic": one.traffic, "steps": steps, "whole": one.whole.tolist(), "n_new": one.n_new}
+
+
+def timed_of(told: dict[str, Any]) -> Timed:
+    steps = {name: np.array(seconds, dtype=np.float64) for name, seconds in told["steps"].items()}
+    return Timed(told["traffic"], steps, np.array(told["whole"], dtype=np.float64), told["n_new"])

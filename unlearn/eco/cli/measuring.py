@@ -12,8 +12,7 @@ import numpy as np
 
 from audit.answers.choices import Accuracy
 from audit.answers.qa import Part, Qa, measure_qa
-from audit.answers.quality import forget_quality
-from audit.answers.rewordings import Attack, attacks
+from audit.answers.rewordings import Attack, Kind, attacks
 from audit.answers.rows import ChoiceRow, QaRow
 from audit.answers.systems import Bare, System
 from audit.errors import InputError
@@ -29,14 +28,15 @@ from audit.text.files import make_folder, write_json
 from audit.text.safe import counted
 
 from ..baselines import FilterRefuse, PromptPrefix
-from ..calibration import Threshold
 from ..conversations import conversations
 from ..evaluate.copyright import Continued, measure_continuations
-from ..evaluate.latency import measure_latency
-from ..evaluate.recall import false_positives, recall, share
-from ..evaluate.report import BEFORE, GOLD, SCOPES, Evaluation, evaluate_choices, evaluate_qa
-from ..evaluation_findings import PASSAGE_LINES, Left, asked_unit, evaluation_section, turns_of
+from ..evaluate.latency import timings
+from ..evaluate.recall import Judged, under
+from ..evaluate.report import BEFORE, GOLD, SCOPES, evaluate_choices, evaluate_qa
+from ..evaluated import BEGINNINGS, Evaluated, Facts, guard_facts, item_tables, skeleton
+from ..evaluation_findings import PASSAGE_LINES, Left, asked_unit, turns_of
 from ..evaluation_tables import Noise
+from ..from_verdicts import noise_record, section_of
 from ..guard import EcoGuard
 from ..guard_files import GuardRecord, load_guard, read_guard
 from .measured_records import (
@@ -44,14 +44,14 @@ from .measured_records import (
     choice_record,
     continued_of,
     continued_record,
-    item_table,
-    passage_table,
+    judged_of,
+    judged_record,
+    timed_of,
+    timed_record,
 )
 from .parts import Parts, unseen
 from .plan import Baseline
 
-QUESTIONS = "eco-questions"
-PASSAGES = "eco-passages"
 MEASURED = "measured"
 _TIMED_TOKENS = 64
 _TURNS: Final = 5
@@ -104,6 +104,7 @@ class Measuring:
         self.show_text = bool(table.show_text)
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.noise: tuple[Noise, ...] = ()
+        self.kept: dict[str, Any] = {}
         self.not_measured: dict[str, str] = {}
 
     # What is asked
@@ -157,27 +158,35 @@ class Measuring:
     # What is measured
 
     def section(self, progress: Progress) -> AuditSection:
-        """Measure what is not measured yet; the section of the report."""
+        """Measure what is not measured yet, and keep it by row; the section of the report."""
+        made = self._measured(progress)
+        for name, table in item_tables(made).items():
+            self._run.write_items(name, table)
+        self.kept = {"guard": guard_facts(self.record), "max_rows": self.left.most, **skeleton(made)}
+        facts = Facts(self.record, self.left, self.not_measured, self._table.seed, self.show_text)
+        section, self.tables, self.noise = section_of(made, facts)
+        return section
+
+    def _measured(self, progress: Progress) -> Evaluated:
         qa, choices, continued = self._answers(progress)
-        evaluation = Evaluation(
-            self.record.settings.target, qa=qa, flagged=self._flagged(qa, progress), choices=choices,
-            continuations=continued, seed=self._table.seed,
-        )  # fmt: skip
-        tables = evaluation.tables()
-        tables["recall"] = self._recall(progress)
-        tables["false positives"] = self._staged("false positives", self._false_positives, progress)
-        self.noise = self._noise(qa, progress)
-        if self._measures.latency_prompts:
-            tables["latency"] = self._staged("latency", self._latency, progress)
-        self.tables = tables
-        if qa:
-            self._run.write_items(QUESTIONS, item_table(qa))
-        if continued:
-            self._run.write_items(PASSAGES, passage_table(continued))
-            tables["passages written"] = self._written(continued)
-            tables["protected texts"].append(self._staged("passages recognised", self._passages_known, progress))
-        return evaluation_section(
-            self.record, tables, self.left, self.noise, self.not_measured, show_text=self.show_text
+        answered = self._flagged(qa, progress)
+        found = self._recall(progress)
+        passing = self._staged("prompts that may pass", self._passing, progress)
+        noise = self._noise(qa, progress)
+        timed = self._staged("seconds", self._seconds, progress) if self._measures.latency_prompts else []
+        passages = self._drawn(self._passages, self._measures.max_rows, "passages") if continued else []
+        begun = self._staged("beginnings of passages", partial(self._begun, passages), progress) if passages else None
+        return Evaluated(
+            qa,
+            choices,
+            continued,
+            tuple(map(judged_of, answered)),
+            found,
+            tuple((one["promised"], judged_of(one["judged"])) for one in passing),
+            None if begun is None else judged_of(begun),
+            noise,
+            tuple(map(timed_of, timed)),
+            {row.id: row.answer for row in passages},
         )
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
@@ -258,24 +267,18 @@ class Measuring:
             return {"why": str(error)}
         return continued_record(found)
 
-    def _written(self, continued: dict[str, Continued]) -> list[dict[str, Any]]:
-        """What each system wrote beside the original, for the run's file; the report quotes it where that is asked."""
-        rows = self._drawn(self._passages, self._measures.max_rows, "passages")
-        return [
-            {"id": row.id, "system": name, "likeness": float(likeness), "written": text, "original": row.answer}
-            for name, one in continued.items()
-            for row, text, likeness in zip(rows, one.written, one.similar[0].values, strict=True)
-        ]
+    def _begun(self, rows: Sequence[QaRow]) -> dict[str, Any]:
+        """What the guard says of the beginnings of protected texts."""
+        return judged_record(self._judged(rows, BEGINNINGS))
 
-    def _passages_known(self) -> dict[str, Any]:
-        """A row of the table: whose beginning the guard flags."""
-        rows = self._drawn(self._passages, self._measures.max_rows, "passages")
-        hits = self.guard.flagged([row.asked for row in rows])
-        found = share(hits, [row.cluster for row in rows], name="beginnings recognised", rng=self._table.seed)
-        return {
-            "measure": "beginnings recognised", "system": "guard",
-            "estimate": EstimateRecord.of(found).model_dump(),
-        }  # fmt: skip
+    def _judged(self, rows: Sequence[Any], of: str) -> Judged:
+        return Judged.by(
+            self.guard,
+            [row.asked for row in rows],
+            of=of,
+            ids=[row.id for row in rows],
+            clusters=[row.cluster for row in rows],
+        )
 
     @cached_property
     def _text_encoder(self) -> Encoder:
@@ -283,127 +286,89 @@ class Measuring:
         lm = self._lm()
         return load_encoder(self._encoder, device=str(lm.device) if lm.device.type == "cuda" else lm.device.type)
 
-    def _flagged(self, qa: dict[str, tuple[Qa, ...]], progress: Progress) -> dict[Part, tuple[str, ...]]:
-        """Ids of answered rows that the guard flags, by part."""
+    def _flagged(self, qa: dict[str, tuple[Qa, ...]], progress: Progress) -> list[dict[str, Any]]:
+        """What the guard says of the rows of each part, where they are answered."""
         if not qa:
-            return {}
+            return []
+        parts: dict[Part, Sequence[Any]] = {"forget": self._forget, "retain": self._retain, **self._parts.useful}
 
-        def make() -> dict[Part, list[str]]:
-            parts: dict[Part, Sequence[Any]] = {"forget": self._forget, "retain": self._retain, **self._parts.useful}
-            return {
-                part: [row.id for row, flag in zip(rows, self.guard.flagged([row.asked for row in rows]), strict=True)
-                       if flag]
-                for part, rows in parts.items()
-            }  # fmt: skip
+        def make() -> list[dict[str, Any]]:
+            return [judged_record(self._judged(rows, part)) for part, rows in parts.items()]
 
-        answered = {one.part: set(one.probability.ids) | set(one.probability.left_out) for one in qa[BEFORE]}
-        found = self._staged("flagged rows", make, progress)
-        return {part: tuple(name for name in found[part] if name in ids) for part, ids in answered.items()}
+        found: list[dict[str, Any]] = self._staged("verdicts on rows", make, progress)
+        return found
 
-    def _recall(self, progress: Progress) -> list[dict[str, Any]]:
-        """A row of the table for each attack, a stage for each."""
+    def _recall(self, progress: Progress) -> tuple[tuple[Kind, Judged], ...]:
+        """What the guard says under each attack, a stage for each."""
         drawn = self._drawn(self._forget, self._measures.max_rows, "forget")
         rows = [row if isinstance(row, QaRow) else QaRow(row.id, row.cluster, row.asked) for row in drawn]
 
-        def make(attack: Attack) -> list[dict[str, Any]]:
-            found = recall(self.guard, rows, [attack], seed=self._table.seed)
-            return Evaluation(self.record.settings.target, recall=tuple(found)).tables()["recall"]
+        def make(attack: Attack) -> dict[str, Any]:
+            return judged_record(under(self.guard, rows, attack, seed=self._table.seed))
 
         listed = attacks()
-        found = []
+        found: list[tuple[Kind, Judged]] = []
         for number, attack in enumerate(listed):
             progress("attacks", number, len(listed))
-            found += self._kept(f"recall, {attack.name}", partial(make, attack))
+            found.append((attack.kind, judged_of(self._kept(f"attack, {attack.name}", partial(make, attack)))))
         progress("attacks", len(listed), len(listed))
-        return found
+        return tuple(found)
 
-    def _false_positives(self) -> list[dict[str, Any]]:
+    def _passing(self) -> list[dict[str, Any]]:
+        """What the guard says of prompts that may pass, and whether its promise is for such prompts."""
         # Only of the file that calibration was dealt from: rows of it were left out because the fit saw them.
         dealt_from = self.left.given["retain"] > self.left.measured["retain"]
-        promised = promised_by(self.record) if dealt_from else None
-        found = []
         fitted_for = turns_of(self.record)
         n_turns = fitted_for if fitted_for > 1 else _TURNS
+        found: list[tuple[bool, Judged]] = []
         if len(self._retain) >= n_turns and self.guard.form.kind == "chat":
             talks = conversations(self._retain, n_turns, seed=self._table.seed)
-            found.append(
-                false_positives(
-                    self.guard,
-                    [talk.prompt for talk in talks],
-                    source=f"conversations of {n_turns} such prompts",
-                    ids=[talk.id for talk in talks],
-                    promised=promised if fitted_for > 1 else None,
-                    seed=self._table.seed,
-                )
+            judged = Judged.by(
+                self.guard,
+                [talk.prompt for talk in talks],
+                of=f"conversations of {n_turns} such prompts",
+                ids=[talk.id for talk in talks],
+                clusters=[talk.id for talk in talks],
             )
-        for source, rows, threshold in (
-            ("prompts that may pass, held out", self._retain, promised if fitted_for == 1 else None),
-            ("general questions", self._general, None),
-        ):
-            if rows:
-                found.append(
-                    false_positives(
-                        self.guard,
-                        [row.asked for row in rows],
-                        source=source,
-                        ids=[row.id for row in rows],
-                        clusters=[row.cluster for row in rows],
-                        promised=threshold,
-                        seed=self._table.seed,
-                    )
-                )
-        return Evaluation(self.record.settings.target, false_positives=tuple(found)).tables()["false positives"]
+            found.append((dealt_from and fitted_for > 1, judged))
+        if self._retain:
+            judged = self._judged(self._retain, "prompts that may pass, held out")
+            found.append((dealt_from and fitted_for == 1, judged))
+        if self._general:
+            found.append((False, self._judged(self._general, "general questions")))
+        return [{"promised": promised, "judged": judged_record(one)} for promised, one in found]
 
-    def _noise(self, qa: dict[str, tuple[Qa, ...]], progress: Progress) -> tuple[Noise, ...]:
-        """Forget quality under each draw of the noise; the first is the one of all other tables."""
+    def _noise(self, qa: dict[str, tuple[Qa, ...]], progress: Progress) -> tuple[tuple[Qa, ...], ...]:
+        """Measures of the guard on forget rows under each further draw of the noise, where there is a gold."""
         if GOLD not in qa:
             return ()
-        gold = {one.scope: one for one in qa[GOLD] if one.part == "forget"}
         rows = self._drawn(self._forget, self._measures.max_rows, "forget")
 
         def make(number: int) -> list[dict[str, Any]]:
             guard = self._under(number)
             return [measure_qa(guard, rows, "forget", _NO_ROUGE, scope=scope).to_record() for scope in SCOPES]
 
-        by_seed = [[one for one in qa["guard"] if one.part == "forget"]]
+        found = []
         n = self._measures.noise_seeds
         for number in range(1, n):
             progress("noise", number, n)
-            by_seed.append(list(map(Qa.of_record, self._kept(f"noise {number + 1}", partial(make, number)))))
+            found.append(tuple(map(Qa.of_record, self._kept(f"noise {number + 1}", partial(make, number)))))
         progress("noise", n, n)
-        found = []
-        for scope in SCOPES:
-            tested = [forget_quality(one, gold[scope]) for own in by_seed for one in own if one.scope == scope]
-            for place in range(2):  # raw and folded
-                values = [p.value for one in tested if (p := one[place].p_value) is not None]
-                found.append(Noise(scope, tested[0][place].name, tuple(values), len(tested)))
         return tuple(found)
 
-    def _latency(self) -> list[dict[str, Any]]:
+    def _seconds(self) -> list[dict[str, Any]]:
         n = self._measures.latency_prompts
         flags = self.guard.flagged([row.asked for row in self._forget])
         known = [row for row, flag in zip(self._forget, flags, strict=True) if flag]
         prompts = [row.asked for row in (*self._drawn(self._retain, n, "timed"), *self._drawn(known, n, "timed"))]
-        found = measure_latency(
+        found = timings(
             Bare(self._lm(), self.record.settings.format),
             self.guard,
             prompts,
             n_rounds=self._measures.latency_rounds,
             max_new_tokens=min(_TIMED_TOKENS, self._measures.max_new_tokens),
-            seed=self._table.seed,
         )
-        return Evaluation(self.record.settings.target, latency=tuple(found)).tables()["latency"]
-
-
-def promised_by(record: GuardRecord) -> Threshold | None:
-    """The threshold that bounds false positives, as the guard's file tells it; None where nothing bounds them."""
-    told = record.evidence.get("threshold", {})
-    if told.get("kind") != "one-sided":
-        return None
-    values = dict(told["retain"])
-    values["rate"] = EstimateRecord(**values["rate"]).estimate()
-    values["value"] = record.threshold
-    return Threshold(**values)
+        return list(map(timed_record, found))
 
 
 def evaluation_record(measuring: Measuring) -> dict[str, Any]:
@@ -413,7 +378,8 @@ def evaluation_record(measuring: Measuring) -> dict[str, Any]:
         "rows": {"given": measuring.left.given, "measured": measuring.left.measured},
         "tables": measuring.tables,
         "not_measured": measuring.not_measured,
-        "noise": [{"scope": one.scope, "test": one.test, "p_values": list(one.p_values)} for one in measuring.noise],
+        "noise": noise_record(measuring.noise),
+        "kept": measuring.kept,
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -54,6 +54,23 @@ class Delay:
     p95: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of the requests of one kind; delays follow from them.
+
+    Attributes:
+        traffic: Which prompts.
+        steps: Step -> seconds, shape (prompts, rounds).
+        whole: Seconds of the bare model's whole answer, shape (prompts,).
+        n_new: Tokens of that answer, at most.
+    """
+
+    traffic: Traffic
+    steps: Mapping[str, Floats]
+    whole: Floats
+    n_new: int
+
+
 def without_memory(guard: EcoGuard) -> EcoGuard:
     """The same guard, which scores every prompt anew; its noise has a key of its own."""
     twin = copy.copy(guard)
@@ -88,6 +105,20 @@ def measure_latency(
     Raises:
         InputError: There are no prompts, or one does not fit the model.
     """
+    timed = timings(bare, guard, prompts, n_rounds=n_rounds, max_new_tokens=max_new_tokens, clock=clock)
+    return delays(timed, seed=seed, level=level)
+
+
+def timings(
+    bare: Bare,
+    guard: EcoGuard,
+    prompts: Sequence[str],
+    *,
+    n_rounds: int = 10,
+    max_new_tokens: int = 64,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Timed]:
+    """Seconds of clean and of flagged prompts; arguments as in `measure_latency`."""
     if not prompts:
         raise InputError("there are no prompts to time; expected one or more, clean and flagged.")
     count(n_rounds, "n_rounds", least=1)
@@ -102,17 +133,22 @@ def measure_latency(
     }
     if (matcher := guard.judge.matcher) is not None:
         steps["matcher"] = lambda prompt: timer.of(lambda: matcher.find(prompt))
-    draws = generator(seed)
     flags = guard.flagged(prompts)
-    found: list[Delay] = []
+    found: list[Timed] = []
     kinds: tuple[tuple[Traffic, bool], ...] = (("clean", False), ("flagged", True))
     for traffic, is_flagged in kinds:
         chosen = [prompt for prompt, flag in zip(prompts, flags, strict=True) if bool(flag) is is_flagged]
         if chosen:
             seconds = _rounds(steps, chosen, n_rounds)
             whole = np.array([timer.answer(bare, prompt, max_new_tokens) for prompt in chosen])
-            found += _table(traffic, seconds, whole, max_new_tokens, draws, level)
+            found.append(Timed(traffic, seconds, whole, max_new_tokens))
     return found
+
+
+def delays(timed: Sequence[Timed], *, seed: int, level: float = 0.95) -> list[Delay]:
+    """Delays from seconds; one generator draws for all of them, in order."""
+    draws = generator(seed)
+    return [line for one in timed for line in _table(one, draws, level)]
 
 
 class _Timer:
@@ -169,14 +205,13 @@ def _rounds(steps: dict[str, Callable[[str], float]], prompts: Sequence[str], n_
     return {name: values[:, 1:] for name, values in found.items()}
 
 
-def _table(
-    traffic: Traffic, seconds: dict[str, Floats], whole: Floats, n_new: int, draws: Seed, level: float
-) -> list[Delay]:
+def _table(timed: Timed, draws: Seed, level: float) -> list[Delay]:
+    seconds, whole = timed.steps, timed.whole
     bare = seconds["bare"]
     added = {"verdict new": seconds["new"] - bare, "verdict known": seconds["known"] - bare}
     lines: list[tuple[str, str, Floats]] = [
         ("bare model, first token", "ms", 1e3 * bare),
-        (f"bare model, answer of up to {n_new} tokens", "ms", 1e3 * whole[:, None]),
+        (f"bare model, answer of up to {timed.n_new} tokens", "ms", 1e3 * whole[:, None]),
     ]
     parts = {"classifier": "classifier", "matcher": "name matcher", "corruption": "corruption"}
     lines += [(what, "ms", 1e3 * seconds[name]) for name, what in parts.items() if name in seconds]
@@ -187,7 +222,7 @@ def _table(
             (f"added by the guard, {name}, of the answer's time", "%", 100 * values / whole[:, None]),
         ]
     return [
-        Delay(traffic, what, unit, *(_quantile(values, q, name, draws, level) for name, q in QUANTILES.items()))
+        Delay(timed.traffic, what, unit, *(_quantile(values, q, name, draws, level) for name, q in QUANTILES.items()))
         for what, unit, values in lines
     ]
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,6 +52,56 @@ class Watcher(Protocol):
     """A guard, or a filter, whose verdicts ask for no model's format."""
 
     def verdicts(self, prompts: Sequence[Prompt]) -> Sequence[Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Prompts of one kind, and what was said of each; rates follow from it.
+
+    Attributes:
+        of: Which prompts: an attack's name, or a source.
+        ids, clusters: One for each prompt.
+        scores: Likewise, +inf where a prompt cannot be read.
+        flagged: Likewise.
+        texts: Likewise; a replay has only those that were quoted.
+        n_left_out: Rows that no such prompt could be made from.
+        lacking: Where no prompt could be asked: why.
+    """
+
+    of: str
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    scores: tuple[float, ...]
+    flagged: tuple[bool, ...]
+    texts: tuple[str, ...]
+    n_left_out: int = 0
+    lacking: str | None = None
+
+    @classmethod
+    def by(
+        cls, guard: Watcher, prompts: Sequence[Prompt], *, of: str, ids: Sequence[str], clusters: Sequence[Any],
+        n_left_out: int = 0,
+    ) -> Judged:  # fmt: skip
+        """What the guard says of some prompts.
+
+        Raises:
+            InputError: The guard refuses one.
+        """
+        verdicts = guard.verdicts(prompts) if prompts else []
+        return cls(
+            of,
+            tuple(ids),
+            tuple(clusters),
+            tuple(float(one.score) for one in verdicts),
+            tuple(bool(one.flagged) for one in verdicts),
+            tuple(map(prompt_text, prompts)),
+            n_left_out,
+        )
+
+    def listed(self, *, flagged: bool) -> tuple[Scored, ...]:
+        """Those that were flagged, or those that were not."""
+        rows = zip(self.ids, self.texts, self.scores, self.flagged, strict=True)
+        return tuple(Scored(name, text, score) for name, text, score, flag in rows if flag is flagged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,36 +204,49 @@ def recall(
     if not rows:
         raise InputError("there are no forget rows to measure recall on; expected one or more.")
     draws = generator(seed)
-    found = []
-    for attack in attacks:
-        name = f"recall, {attack.name}"
-        made = [(row, attack.prompt(row, seed=seed)) for row in rows]
-        asked = [(row, prompt) for row, prompt in made if prompt is not None]
-        n_left_out = len(rows) - len(asked)
-        if not asked:
-            nothing = Estimate.undefined(method=name, why=f"not measured: {attack.lacking}", level=level)
-            found.append(Recall(attack.name, attack.kind, nothing, 0, n_left_out, ()))
-            continue
-        try:
-            verdicts = guard.verdicts([prompt for _, prompt in asked])
-        except InputError as error:
-            if attack.kind != "turns":
-                raise
-            nothing = Estimate.undefined(method=name, why=f"not measured: {error}", level=level)
-            found.append(Recall(attack.name, attack.kind, nothing, 0, len(rows), ()))
-            continue
-        hits = [verdict.flagged for verdict in verdicts]
-        estimate = share(hits, [row.cluster for row, _ in asked], name=name, rng=draws, level=level)
-        if n_left_out:
-            note = f"{counted(n_left_out, 'row')} of {len(rows):,} left out: the attack cannot be made from them"
-            estimate = replace(estimate, why="; ".join(part for part in (estimate.why, note) if part))
-        missed = tuple(
-            Scored(row.id, prompt_text(prompt), verdict.score)
-            for (row, prompt), verdict in zip(asked, verdicts, strict=True)
-            if not verdict.flagged
+    return [recalled(under(guard, rows, one, seed=seed), one.kind, rng=draws, level=level) for one in attacks]
+
+
+def under(guard: Watcher, rows: Sequence[QaRow], attack: Attack, *, seed: int) -> Judged:
+    """What the guard says of each row's prompt under one attack; where none can be asked, why."""
+    made = [(row, attack.prompt(row, seed=seed)) for row in rows]
+    asked = [(row, prompt) for row, prompt in made if prompt is not None]
+    nothing = Judged(attack.name, (), (), (), (), (), len(rows), attack.lacking)
+    if not asked:
+        return nothing
+    try:
+        return Judged.by(
+            guard,
+            [prompt for _, prompt in asked],
+            of=attack.name,
+            ids=[row.id for row, _ in asked],
+            clusters=[row.cluster for row, _ in asked],
+            n_left_out=len(rows) - len(asked),
         )
-        found.append(Recall(attack.name, attack.kind, estimate, len(asked), n_left_out, missed))
-    return found
+    except InputError as error:
+        if attack.kind != "turns":
+            raise
+        return replace(nothing, lacking=str(error))
+
+
+def recalled(judged: Judged, kind: Kind, *, rng: Seed, level: float = 0.95) -> Recall:
+    """Recall under an attack, from what was said of each prompt.
+
+    Args:
+        judged: As `under` gives it.
+        kind: Of the attack.
+        rng: Seed or generator.
+        level: Confidence level, in (0, 1).
+    """
+    name, n_left_out, n = f"recall, {judged.of}", judged.n_left_out, len(judged.ids)
+    if judged.lacking is not None:
+        nothing = Estimate.undefined(method=name, why=f"not measured: {judged.lacking}", level=level)
+        return Recall(judged.of, kind, nothing, 0, n_left_out, ())
+    estimate = share(judged.flagged, judged.clusters, name=name, rng=rng, level=level)
+    if n_left_out:
+        note = f"{counted(n_left_out, 'row')} of {n + n_left_out:,} left out: the attack cannot be made from them"
+        estimate = replace(estimate, why="; ".join(part for part in (estimate.why, note) if part))
+    return Recall(judged.of, kind, estimate, n, n_left_out, judged.listed(flagged=False))
 
 
 def false_positives(
@@ -218,26 +281,24 @@ def false_positives(
         raise InputError(
             f"{source}: {len(names)} ids and {len(homes)} clusters for {len(prompts)} prompts; expected one of each."
         )
-    name = f"false-positive rate, {source}"
-    verdicts = guard.verdicts(prompts) if prompts else []
-    hits = [bool(verdict.flagged) for verdict in verdicts]
-    rate = clopper_pearson(sum(hits), len(hits), level=level)
-    rate = replace(rate, method=f"{name}, {rate.method}", why="there are no prompts" if not hits else None)
-    several = len(set(homes)) < len(homes)
-    by_cluster = share(hits, homes, name=name, rng=seed, level=level) if several else None
-    listed = [
-        Scored(identifier, prompt_text(prompt), verdict.score)
-        for identifier, prompt, verdict in zip(names, prompts, verdicts, strict=True)
-        if verdict.flagged
-    ]
-    listed.sort(key=lambda one: -one.score)
+    judged = Judged.by(guard, prompts, of=source, ids=names, clusters=homes)
+    return mistaken(judged, promised=promised, seed=seed, level=level)
+
+
+def mistaken(judged: Judged, *, promised: Threshold | None, seed: int, level: float = 0.95) -> FalsePositives:
+    """False positives, from what was said of each prompt; arguments as in `false_positives`."""
+    name, n, n_flagged = f"false-positive rate, {judged.of}", len(judged.ids), sum(judged.flagged)
+    rate = clopper_pearson(n_flagged, n, level=level)
+    rate = replace(rate, method=f"{name}, {rate.method}", why=None if n else "there are no prompts")
+    several = len(set(judged.clusters)) < n
+    by_cluster = share(judged.flagged, judged.clusters, name=name, rng=seed, level=level) if several else None
     return FalsePositives(
-        source,
+        judged.of,
         rate,
         by_cluster,
         None if promised is None else promised.alpha,
-        None if promised is None else surplus(sum(hits), len(hits), promised),
-        tuple(listed),
+        None if promised is None else surplus(n_flagged, n, promised),
+        tuple(sorted(judged.listed(flagged=True), key=lambda one: -one.score)),
     )
 
 

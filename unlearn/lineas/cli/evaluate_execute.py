@@ -15,8 +15,9 @@ import pyarrow as pa
 from audit.cli import options
 from audit.lm.load import LanguageModel, load
 from audit.progress import progress_bars
-from audit.report.steering_section import EVALUATION, EVALUATION_POINTS, steering_figures
-from audit.report.write import write_report
+from audit.report.steering_evaluation_section import EVALUATION
+from audit.report.steering_evaluation_section import POINTS as EVALUATION_POINTS
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import Findings
 from audit.runs.store import Run
@@ -26,6 +27,8 @@ from audit.text.safe import for_terminal
 from ...checkpoints import check_out
 from ..evaluated import Evaluated
 from ..evaluation_findings import evaluation_lines, evaluation_record, evaluation_section
+from ..from_flags import TEST, flag_items, loss_items
+from ..from_questions import FLAGS, LOSSES
 from .evaluate_inputs import read_inputs
 from .evaluate_measuring import MEASURED, WORK, Measuring
 from .sweep_items import point_items, text_items
@@ -62,11 +65,10 @@ def run_evaluate(table: Any, text: str, path: Path, out: Path | None, quiet: boo
             with progress_bars(quiet=quiet) as progress:
                 _measure(run, table, measuring, subject.model, progress)
             run.finish()
-    for name in (MEASURED, WORK):
-        shutil.rmtree(folder / name, ignore_errors=True)  # all of it is in the items
+            for name in (MEASURED, WORK):
+                shutil.rmtree(folder / name, ignore_errors=True)  # all of it is in the items
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        write_report(finished, steering_figures(finished, finished.findings()))
+    draw_where_missing(finished)
     return finished
 
 
@@ -91,6 +93,8 @@ def _measure(run: Run, table: Any, measuring: Measuring, model: str, progress: A
             run.write_items(QUESTIONS, pa.Table.from_pylist(items))
         if made.concept is not None:
             run.write_items(EVALUATION_POINTS, point_items(made.concept, comparing=False))
+            run.write_items(FLAGS, flag_items({TEST: made.concept.points}, measuring.judges))
+            run.write_items(LOSSES, loss_items({TEST: made.concept.points}))
             run.write_items(TEXTS, text_items(made.concept, measuring.judges), secret=True)
         write_json(run.folder / EVALUATION_RECORD, plain(evaluation_record(made), EVALUATION_RECORD))
         run.write_findings(Findings(sections=(evaluation_section(made),)))

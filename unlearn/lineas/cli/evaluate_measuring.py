@@ -15,7 +15,7 @@ from audit.answers.formats import PromptFormat
 from audit.answers.rows import ChoiceRow
 from audit.answers.systems import Bare
 from audit.errors import InputError
-from audit.forgetting.measured import Measured, difference
+from audit.forgetting.measured import Measured
 from audit.lm.generate import Sampling
 from audit.lm.load import LanguageModel
 from audit.lm.tokens import encode, prefix_ids
@@ -28,7 +28,6 @@ from audit.text.safe import counted
 from ..arms import UNSTEERED, Arm
 from ..evaluate.judge_texts import shared_places
 from ..evaluate.judges import Judge
-from ..evaluate.sweep import given, sweep_rows
 from ..evaluate.truthfulqa import (
     PRIMER,
     Fold,
@@ -38,17 +37,18 @@ from ..evaluate.truthfulqa import (
     folds,
     prompt_of,
     truth,
-    truth_change,
 )
 from ..evaluate.utility import choice_accuracy, letter_accuracy
-from ..evaluated import BOTH, Choices, Chosen, Questions, Truthful
+from ..evaluated import Choices, Questions, Truthful
 from ..files import load_maps, require_model
+from ..from_flags import NEUTRAL
+from ..from_questions import CHOICES, TRUTHFUL, chosen_rows, concept_of, question_items, truth_rows
 from ..maps import AffineMap, composed, support_share
 from ..sweep_made import Swept
 from .evaluate_inputs import Inputs
 from .fitting import Asked, asked_for, check, fit_into
 from .inputs import STEERING
-from .sweep_measuring import NEUTRAL, Points
+from .sweep_measuring import Points
 
 HALVES = "halves"
 MEASURED = "measured"
@@ -221,22 +221,16 @@ class Measuring:
                 told = self._kept(run, f"truthfulqa, half {number}, strength {strength:g}", make)
                 truths[strength].append(Truth.of_record(told))
             progress(f"TruthfulQA, half {number}", len(truths), len(truths))
-        rows = []
-        seed = self._table.seed
-        for strength in strengths:
-            rows.append((BOTH, strength, truth_change(truths[0.0], truths[strength], rng=seed)))
-            for number, (before, after) in enumerate(zip(truths[0.0], truths[strength], strict=True), start=1):
-                rows.append((f"half {number}", strength, truth_change([before], [after], rng=seed)))
         items = [
             row
             for strength, halves in truths.items()
-            for half in halves
+            for number, half in enumerate(halves, start=1)
             for one in (half.mc1, half.mc2)
-            for row in _items("truthfulqa", one.name, strength, one)
+            for row in question_items(TRUTHFUL, one.name, strength, one, half=number)
         ]
         made = Truthful(
             method.title, counts, self._table.sentences, bool(self._table.primer), (support[0], support[1]),
-            chance(questions), tuple(rows),
+            chance(questions), truth_rows(truths, seed=self._table.seed),
         )  # fmt: skip
         return made, items
 
@@ -263,22 +257,12 @@ class Measuring:
                 measured[how, strength] = Measured.of_record(told)
                 n_done += 1
         progress("multiple choice", total, total)
-        seed = self._table.seed
-        found = [
-            Chosen(
-                how,
-                strength,
-                measured[how, 0.0].mean(rng=seed),
-                one.mean(rng=seed),
-                difference(one, measured[how, 0.0], rng=seed),
-            )
-            for (how, strength), one in measured.items()
-            if strength
-        ]
         by_chance = float(np.mean([1 / len(one.options) for one in rows]))
         form = "the model's chat template" if self._form.kind == "chat" else _PLAIN
-        items = [row for (how, strength), one in measured.items() for row in _items("choices", how, strength, one)]
-        return Choices(counts, by_chance, form, tuple(found)), items
+        items = [
+            row for (how, strength), one in measured.items() for row in question_items(CHOICES, how, strength, one)
+        ]
+        return Choices(counts, by_chance, form, chosen_rows(measured, seed=self._table.seed)), items
 
     def concept(self, arm: Arm, usual: float, progress: Progress) -> Swept:
         """Rates of the concepts at each strength, and what it costs."""
@@ -291,19 +275,15 @@ class Measuring:
         drawn = (
             "greedily" if table.temperature == 0 else f"at temperature {table.temperature:g} and top_p {table.top_p:g}"
         )
-        return Swept(
+        return concept_of(
+            points,
+            self._found.concepts,
             model=lm.subject.model,
-            goal="raise",
-            ours=given(arm.name, 0.0),
-            arms=(),
-            judges=tuple(judge.to_record() for judge in self._found.concepts),
-            points=tuple(points),
-            rows={judge.name: sweep_rows(points, judge, "raise", rng=table.seed) for judge in self._found.concepts},
-            compared=(),
-            choice=[],
-            n_repeated=0,
+            arm=arm.name,
+            records=tuple(judge.to_record() for judge in self._found.concepts),
             warnings=self._seen(),
             settings=f"{table.continuations:,} continuations of {table.max_new_tokens} tokens at most, {drawn},",
+            seed=table.seed,
         )
 
     def _seen(self) -> tuple[str, ...]:
@@ -325,17 +305,3 @@ class Measuring:
 def _after(one: ChoiceRow) -> str:
     """A question without its options, up to where one is said."""
     return f"{one.prompt}\nAnswer:"
-
-
-def _items(of: str, measure: str, strength: float, found: Measured) -> list[dict[str, Any]]:
-    return [
-        {
-            "of": of,
-            "measure": measure,
-            "strength": strength,
-            "question": name,
-            "cluster": cluster,
-            "value": float(value),
-        }
-        for name, cluster, value in zip(found.ids, found.passages, found.values, strict=True)
-    ]

@@ -15,8 +15,9 @@ from audit.lm.checkpoint import find_folder, fingerprint
 from audit.lm.load import LanguageModel, load
 from audit.lm.subject import Subject
 from audit.progress import progress_bars
-from audit.report.steering_section import EVALUATION, SWEEP, steering_figures
-from audit.report.write import write_report
+from audit.report.steering_evaluation_section import EVALUATION
+from audit.report.steering_sweep_section import SWEEP
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import Findings
 from audit.runs.store import Run
@@ -29,17 +30,26 @@ from ..files import load_maps
 from ..findings import AUDIT, lines, make_section
 from ..findings_distances import held_out_distances, plain_distances
 from ..findings_made import Made
+from ..from_maps import (
+    DRAWS,
+    FIT_RECORD,
+    LOSSES,
+    NEURONS,
+    RECORD,
+    SITES,
+    draw_items,
+    loss_items,
+    neuron_items,
+    site_items,
+)
 from ..network import pooled_activations
 from ..run import check_texts
 from .evaluate_execute import run_evaluate, tell_evaluation
 from .fitting import Asked, asked_for, check, fit_into, steered_at
 from .inputs import STEERING, read_sentences
-from .items import loss_items, neuron_items, site_items
 from .plan import SteerPlan
 from .sweep_execute import run_sweep, tell_sweep
 
-FIT_RECORD = "fit.json"
-RECORD = "steer.json"
 WORK = "training"
 
 
@@ -100,8 +110,7 @@ def _fit(table: Any, text: str, path: Path, out: Path | None, quiet: bool) -> Ru
                         _write(run, _measured(run, lm(), asked, table.seed))
             run.finish()
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        write_report(finished, steering_figures(finished, finished.findings()))
+    draw_where_missing(finished)
     return finished
 
 
@@ -126,22 +135,24 @@ def _measured(run: Run, lm: LanguageModel, asked: Asked, seed: int) -> Made:
     )
     held_out = None
     if rows.source_out:
-        held_out = held_out_distances(
+        drawn = held_out_distances(
             pooled(rows.source_out, "held-out source"),
             pooled(rows.source_out, "steered held-out source", steered=True),
             pooled(rows.target_out, "held-out target"),
             **reductions,
             seed=seed,
         )
+        run.write_items(DRAWS, draw_items(drawn))
+        held_out = drawn.estimates()
     seconds = next(one.seconds for one in run.record.stages if one.name == "fit")
     return Made(record, maps, steering, fitted, held_out, seconds)
 
 
 def _write(run: Run, made: Made) -> None:
-    run.write_items("steer-sites", site_items(made))
-    run.write_items("steer-neurons", neuron_items(made))
+    run.write_items(SITES, site_items(made))
+    run.write_items(NEURONS, neuron_items(made))
     if made.record["losses"]:
-        run.write_items("steer-losses", loss_items(made))
+        run.write_items(LOSSES, loss_items(made))
     write_json(run.folder / RECORD, plain(made.to_record(), RECORD))
     write_text(run.folder / STEERING / "README.md", steering_card(made))
     run.write_findings(Findings(sections=(make_section(made),)))

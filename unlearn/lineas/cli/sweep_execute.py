@@ -14,9 +14,10 @@ from audit.cli import options
 from audit.errors import InputError
 from audit.lm.load import LanguageModel, load
 from audit.progress import progress_bars
-from audit.report.steering_section import SWEEP, SWEEP_POINTS, SWEEP_TEXTS, steering_figures
-from audit.report.steering_sweep_section import examples
-from audit.report.write import write_report
+from audit.report.steering_sweep_section import POINTS as SWEEP_POINTS
+from audit.report.steering_sweep_section import SWEEP
+from audit.report.steering_sweep_section import TEXTS as SWEEP_TEXTS
+from audit.report.write import draw_where_missing
 from audit.runs.records import content_key, plain, read_json
 from audit.runs.schema import Findings
 from audit.runs.store import Run
@@ -24,6 +25,18 @@ from audit.text.files import write_json
 from audit.text.safe import for_terminal, quoted
 
 from ...checkpoints import check_out
+from ..from_flags import (
+    FLAGS,
+    LABELS,
+    LOSSES,
+    NEUTRAL,
+    TEST,
+    VALIDATION,
+    flag_items,
+    label_items,
+    loss_items,
+)
+from ..from_flags import RECORD as SWEEP_RECORD
 from ..sweep_findings import sweep_lines, sweep_record, sweep_section
 from .methods import method_of
 from .sweep_inputs import (
@@ -38,7 +51,6 @@ from .sweep_inputs import (
 )
 from .sweep_items import point_items, text_items
 from .sweep_measuring import (
-    NEUTRAL,
     Points,
     choose,
     fit_baselines,
@@ -48,7 +60,6 @@ from .sweep_measuring import (
     seeds_of,
 )
 
-SWEEP_RECORD = "sweep.json"
 BASELINES = "baselines"
 MEASURED = "measured"
 
@@ -115,16 +126,19 @@ def run_sweep(table: Any, text: str, path: Path, out: Path | None, quiet: bool) 
                         made = judge_all(table, lm(), found, ours, facts, judges, test, validation, progress)
                         run.write_items(SWEEP_POINTS, point_items(made))
                         run.write_items(SWEEP_TEXTS, text_items(made, tuple(judges)), secret=True)
+                        parts = {TEST: test, VALIDATION: validation}
+                        run.write_items(FLAGS, flag_items(parts, judges))
+                        run.write_items(LOSSES, loss_items(parts))
+                        labels = label_items(judges)
+                        if labels is not None:
+                            run.write_items(LABELS, labels)
                         write_json(folder / SWEEP_RECORD, plain(sweep_record(made), SWEEP_RECORD))
                         run.write_findings(Findings(sections=(sweep_section(made),)))
                         detail |= {"points": len(test) + len(validation)}
             run.finish()
     shutil.rmtree(folder / MEASURED, ignore_errors=True)  # all of it is in the items
     finished = Run.open(folder)
-    if not (folder / "report.html").exists():
-        points, texts = (finished.read_items(name).to_pandas() for name in (SWEEP_POINTS, SWEEP_TEXTS))
-        marked = {SWEEP: examples(texts, points)} if table.show_text else None
-        write_report(finished, steering_figures(finished, finished.findings()), marked=marked)
+    draw_where_missing(finished)
     return finished
 
 

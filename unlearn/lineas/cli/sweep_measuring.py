@@ -21,17 +21,15 @@ from ..baselines.at_sites import fit_baseline, sites_of
 from ..evaluate.judge_folder import load_folder_judge
 from ..evaluate.judges import Judge, Remembered, train_sentences, train_words
 from ..evaluate.points import Point, measure_points
-from ..evaluate.sweep import Selected, compare, given, select_strength, sweep_rows
+from ..evaluate.sweep import Selected, given
 from ..files import RECORD, Steering, data_hash, load_maps, save_maps
+from ..from_flags import SweepFacts, chosen, swept_of
 from ..run import MAX_TOKENS, check_texts
 from ..sites import pattern_of
-from ..sweep_made import ArmFacts, Compared, Swept, outcome_of
+from ..sweep_made import ArmFacts, Swept
 from ..texts import encode_texts
 from .methods import method_of
 from .sweep_inputs import SweepTexts
-
-NEUTRAL = "neutral"
-CHOOSER = "words"
 
 
 def fit_baselines(
@@ -170,15 +168,11 @@ def choose(table: Any, points: Sequence[Point], judges: Sequence[Judge], arm: st
     """Our strength, chosen by the judge of words on validation points; or the one that was given.
 
     Raises:
-        InputError: As `select_strength`.
+        InputError: As `chosen`.
     """
     if not table.choose:
         return given(arm, table.strength)
-    chooser = next(judge for judge in judges if judge.name == CHOOSER)
-    return select_strength(
-        points, chooser, arm, table.goal, texts=NEUTRAL, most_percent=table.most_percent,
-        beyond_paper=any(not 0 <= one <= 1 for one in table.ours),
-    )  # fmt: skip
+    return chosen(points, judges, arm, table.goal, most_percent=table.most_percent)
 
 
 def judge_all(
@@ -193,34 +187,15 @@ def judge_all(
     progress: Progress,
 ) -> Swept:
     """Rates, changes and comparisons of what was measured."""
-    reported = [judge for judge in judges if judge.name != ours.judge]
-    rows, compared = {}, []
-    for number, judge in enumerate(reported):
-        progress("sweep: judged", number, len(reported))
-        rows[judge.name] = sweep_rows(points, judge, table.goal, rng=table.seed)
-        for name in points[0].losses:
-            compared += [
-                Compared(judge.name, name, one, outcome_of(one, table.goal))
-                for one in compare(ours, points, judge, texts=name, rng=table.seed)
-            ]
-    progress("sweep: judged", len(reported), len(reported))
-    choice = []
-    if validation:
-        chooser = next(judge for judge in judges if judge.name == ours.judge)
-        whole = sweep_rows(validation, chooser, table.goal, rng=table.seed)
-        choice = [row for row in whole if row.arm == ours.arm]
     drawn = "greedily" if table.temperature == 0 else f"at temperature {table.temperature:g} and top_p {table.top_p:g}"
-    return Swept(
+    facts = SweepFacts(
         model=lm.subject.model,
         goal=table.goal,
-        ours=ours,
         arms=tuple(arms),
         judges=tuple(judge.to_record() for judge in judges),
-        points=tuple(points),
-        rows=rows,
-        compared=tuple(compared),
-        choice=choice,
         n_repeated=found.n_repeated,
         warnings=found.warnings,
         settings=f"{table.samples} of {table.max_new_tokens} tokens at most, {drawn}",
+        seed=table.seed,
     )
+    return swept_of(facts, ours, judges, points, validation, progress)

@@ -72,6 +72,11 @@ class Remembered:
             self._known.update(zip(fresh, self._judge.flags(fresh).tolist(), strict=True))
         return np.array([self._known[text] for text in texts], dtype=np.bool_)
 
+    @property
+    def validation(self) -> tuple[Floats, NDArray[np.bool_]] | None:
+        """Scores and labels that fixed the judge's threshold; None where it was not trained here."""
+        return self._judge.validation if isinstance(self._judge, TrainedJudge) else None
+
     def to_record(self) -> dict[str, Any]:
         return self._judge.to_record()
 
@@ -103,6 +108,7 @@ class TrainedJudge:
         rule: By which it was fixed.
         quality: On the validation texts.
         record: Plain JSON: what it was made of and on, with the versions that decide its scores.
+        validation: Scores and labels of the validation texts.
     """
 
     name: str
@@ -110,6 +116,7 @@ class TrainedJudge:
     rule: Rule
     quality: Quality
     record: dict[str, Any]
+    validation: tuple[Floats, NDArray[np.bool_]] = field(repr=False)
     _scores: Callable[[Sequence[str]], Floats] = field(repr=False)
 
     def scores(self, texts: Sequence[str]) -> Floats:
@@ -221,16 +228,7 @@ def _trained(
         return found
 
     of_validation = scores(texts.validation)
-    threshold = best_threshold(of_validation, texts.validation_labels, rule)
-    quality = _quality(of_validation, texts.validation_labels, threshold, 0)
-    chosen = {
-        part: replace(one, why="; ".join(filter(None, (one.why, _CHOSEN))))
-        for part, one in (
-            ("f1", quality.f1),
-            ("sensitivity", quality.sensitivity),
-            ("specificity", quality.specificity),
-        )
-    }
+    threshold, quality = judged_on(of_validation, texts.validation_labels, rule)
     record = {
         **record,
         "inverse_penalty": inverse_penalty,
@@ -242,7 +240,22 @@ def _trained(
         "texts": texts.key,
         "scikit-learn": version("scikit-learn"),
     }
-    return TrainedJudge(name, threshold, rule, replace(quality, **chosen), record, scores)
+    return TrainedJudge(name, threshold, rule, quality, record, (of_validation, texts.validation_labels), scores)
+
+
+def judged_on(scores: Floats, labels: NDArray[np.bool_], rule: Rule) -> tuple[float, Quality]:
+    """The threshold that validation texts fix, and the quality on them; both labels occur."""
+    threshold = best_threshold(scores, labels, rule)
+    quality = _quality(scores, labels, threshold, 0)
+    said = {
+        part: replace(one, why="; ".join(filter(None, (one.why, _CHOSEN))))
+        for part, one in (
+            ("f1", quality.f1),
+            ("sensitivity", quality.sensitivity),
+            ("specificity", quality.specificity),
+        )
+    }
+    return threshold, replace(quality, **said)
 
 
 def _quality(scores: Floats, labels: NDArray[np.bool_], threshold: float, rng: int) -> Quality:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from audit.answers.rewordings import Attack, attacks
+from audit.cli.replay import replayed
 from audit.lm.load import load
 from audit.runs.store import Run
 from audit.text.files import sha256_file
@@ -27,6 +29,22 @@ from unlearn.json_lines import append_lines
 
 Refused = Callable[..., str]
 KEY = b"sixteen bytes ok"
+
+
+def altered(run: Path, table: str, column: str, row: int, value: Any) -> set[str]:
+    """Where a replay sees that one stored value was changed; the run is put back."""
+    file = run / "items" / f"{table}.parquet"
+    kept = file.read_bytes()
+    stored = pq.read_table(file)
+    values = stored[column].to_pylist()
+    assert values[row] != value
+    values[row] = value
+    place = stored.column_names.index(column)
+    pq.write_table(stored.set_column(place, stored.schema.field(place), [values]), file)
+    try:
+        return {one.address for one in replayed(Run.open(run)).differences}
+    finally:
+        file.write_bytes(kept)
 
 
 def few_attacks() -> list[Attack]:
@@ -60,7 +78,7 @@ def test_a_fit_leaves_a_guard_with_its_evidence(small: Path, fitted: Path, call:
     assert len(tables["sensitivity"].rows) == 3
     assert run.read_items("eco-scores").num_rows == 14 + 8  # test prompts, and rewordings of two people's rows
     assert {path.name for path in fitted.iterdir()} == {
-        ".lock", "run.json", "plan.toml", "items", "guard", "fit.json", "findings.json", "report.html"
+        ".lock", "run.json", "opening.json", "plan.toml", "items", "guard", "fit.json", "findings.json", "report.html"
     }  # fmt: skip
     page = (fitted / "report.html").read_text(encoding="utf-8")
     assert "The metric against the strength" in page
@@ -74,6 +92,22 @@ def test_a_fit_leaves_a_guard_with_its_evidence(small: Path, fitted: Path, call:
     again = call(*fit_command(small, fitted, "--show-text"), "--json")  # nothing is left to do
     assert again.code == 0
     assert json.loads(again.out)["fit"]["search"]["strength"] == guard.settings.corruption.strength
+
+
+def test_a_fit_is_what_its_stored_scores_give(fitted: Path, tmp_path: Path) -> None:
+    found = replayed(Run.open(fitted))
+    assert found.differences == []
+    section = Run.open(fitted).findings().sections[0]
+    n_quoted = len(next(table for table in section.tables if table.name == "false-positives").rows)
+    assert len(found.not_replayed) == n_quoted
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    seen = altered(run, "eco-calibration", "score", 0, 2.5)
+    assert {"eco:calibration[1]/threshold", "guard/guard.json/threshold"} <= seen
+    assert "eco.recall/recognised" in altered(run, "eco-scores", "score", 14, 0.0)
+    seen = altered(run, "eco-search", "value", 0, 1e-6)
+    assert {"eco.strength/probability behind the guard"} <= seen or "items/eco-search.parquet/strength" in seen
+    assert "eco.strength/probability, target" in altered(run, "eco-aims", "value", 0, 1e-5)
 
 
 def test_a_killed_fit_goes_on_to_the_same_guard(
@@ -102,6 +136,9 @@ def test_a_killed_fit_goes_on_to_the_same_guard(
     assert len(asked) == 1  # the classifier was kept
     record = json.loads((tmp_path / "run" / "fit.json").read_text())
     assert record["search"]["reused"] == 7
+    for name in ("eco-search", "eco-aims", "eco-calibration"):
+        whole, gone_on = (pq.read_table(one / "items" / f"{name}.parquet") for one in (fitted, tmp_path / "run"))
+        assert gone_on.equals(whole)
     assert sha256_file(tmp_path / "run" / "guard" / "guard.json") == sha256_file(fitted / "guard" / "guard.json")
 
 
@@ -195,6 +232,26 @@ def test_an_evaluation_leaves_out_what_was_fitted_on_and_goes_on_after_a_kill(
     assert "What it costs" in page
     assert not (tmp_path / "run" / "measured").exists()
 
+    run = tmp_path / "run"
+    found = replayed(Run.open(run))
+    assert (found.outcome, found.differences) == ("equal", [])
+    items = {name: pq.read_table(run / "items" / f"{name}.parquet").to_pylist()
+             for name in ("eco-questions", "eco-verdicts", "eco-delays", "eco-noise")}  # fmt: skip
+    assert found.compared["stored columns"] == 1
+    place = next(place for place, row in enumerate(items["eco-questions"]) if row["system"] == "guard")
+    seen = altered(run, "eco-questions", "value", place, 0.5)
+    assert "eco-evaluation.known/guard" in seen
+    assert "eco-evaluation:questions-0[1]/guard" in seen
+    seen = altered(run, "eco-verdicts", "flagged", 0, not items["eco-verdicts"][0]["flagged"])
+    assert {"eco-evaluation:recall[1]/share", "items/eco-verdicts.parquet/flagged"} <= seen
+    slow = altered(run, "eco-delays", "seconds", 0, 9.0)
+    assert any(one.startswith("eco-evaluation:latency[") for one in slow)
+    assert any(one.startswith("eco-evaluation:noise[") for one in altered(run, "eco-noise", "value", 0, 50.0))
+    kept = json.loads((run / "evaluation.json").read_text())
+    del kept["kept"]  # as runs before had it
+    (run / "evaluation.json").write_text(json.dumps(kept))
+    assert set(replayed(Run.open(run)).not_replayed) == {"eco-evaluation"}
+
 
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(
     small: Path, fitted: Path, refused: Refused, tmp_path: Path
@@ -223,6 +280,8 @@ def test_a_plan_fits_and_evaluates_in_one_run_and_its_typos_are_told(
     done = call("eco", "run", "plan.toml", "--out", "run", "--quiet")
     assert done.code == 0, done.err
     assert [section.audit for section in Run.open(tmp_path / "run").findings().sections] == ["eco", "eco-evaluation"]
+    assert replayed(Run.open(tmp_path / "run")).differences == []
+    assert "eco-evaluation.worst/recognised" in altered(tmp_path / "run", "eco-verdicts", "flagged", 0, False)
     assert sha256_file(tmp_path / "run" / "guard" / "guard.json") == sha256_file(fitted / "guard" / "guard.json")
     (tmp_path / "bad.toml").write_text(text.replace("alpha =", "alfa =") + "\n[eco.evaluate]\ngould = 'x'\n")
     told = refused("eco", "run", "bad.toml")
@@ -329,6 +388,9 @@ latency_prompts = 0
     assert {(row["system"], row["part"]) for row in rows} == {
         (system, part) for system in ("before", "guard", "gold", "filter") for part in ("forget", "retain")
     }
+    found = replayed(Run.open(tmp_path / "run"))
+    assert (found.outcome, found.differences) == ("equal", [])
+    assert any("choices-0" in one for one in altered(tmp_path / "run", "eco-choices", "value", 0, 0.25))
     assert json.loads((tmp_path / "run" / "guard" / "guard.json").read_text())["classifier"] == "fine-tuned"
     told = json.loads((tmp_path / "run" / "guard" / "classifier" / "classifier.json").read_text())
     assert told["kept_by"] == "fewest errors on held-out prompts"
@@ -359,6 +421,8 @@ def test_a_given_strength_is_not_searched_and_each_group_has_its_promise(
     assert guard.settings.corruption.strength == 5
     assert guard.threshold == max(float(str(row["threshold"])) for row in tables["calibration"].rows)
     assert "<i>en" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    found = replayed(Run.open(tmp_path / "run"))
+    assert (found.outcome, found.differences) == ("equal", [])
 
 
 def test_serve_loads_the_guard_before_it_listens(
@@ -433,6 +497,9 @@ def test_protected_texts_are_continued_by_each_system(
     (apart,) = [table for table in section.tables if table.name == "passages-0-less-gold"]
     assert len(apart.rows) == 6  # what has no difference by rows is not in it
     assert len(record["tables"]["passages written"]) == 4 * 6
+    found = replayed(Run.open(tmp_path / "run"))
+    assert (found.outcome, found.differences) == ("equal", [])
+    assert any("passages-0" in one for one in altered(tmp_path / "run", "eco-passages", "value", 0, 0.75))
     (finding,) = [one for one in section.findings if one.id == "eco-evaluation.passages"]
     assert "of their beginnings 33.3% were recognised" in finding.claim
     assert set(finding.estimates) > {"average similarity gap, guard", "average similarity gap, before"}
@@ -510,3 +577,6 @@ def test_a_promise_for_conversations_is_kept_on_conversations(
     assert (talks["source"], talks["rate"]["n"], talks["alpha"]) == ("conversations of 2 such prompts", 7, 0.2)
     assert talks["surplus"]["n"] == 7
     assert (single["rate"]["n"], single["alpha"], single["surplus"]) == (14, None, None)
+    assert replayed(run).differences == []
+    found = replayed(Run.open(tmp_path / "evaluated"))
+    assert (found.outcome, found.differences) == ("equal", [])

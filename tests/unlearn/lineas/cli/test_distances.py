@@ -26,9 +26,8 @@ def test_intervals_cover_the_distance_and_what_is_removed(monkeypatch: pytest.Mo
     for number in range(n_sets):
         rng = np.random.default_rng(number)
         source, target = drawn(rng, 16), drawn(rng, 20, shift=0.8, scale=1.3)
-        found = held_out_distances({"a": source}, {"a": 1.2 * source + 0.6}, {"a": target}, **REDUCTIONS, seed=number)[
-            "a"
-        ]  # type: ignore[arg-type]
+        sampled = held_out_distances({"a": source}, {"a": 1.2 * source + 0.6}, {"a": target}, **REDUCTIONS, seed=number)  # type: ignore[arg-type]
+        found = sampled.estimates()["a"]
         truth = (8 * (0.8**2 + 0.3**2), 8 * (0.2**2 + 0.1**2))
         for place, (one, true) in enumerate(
             zip((found.before, found.after, found.removed), (*truth, truth[0] - truth[1]), strict=True)
@@ -42,7 +41,7 @@ def test_intervals_cover_the_distance_and_what_is_removed(monkeypatch: pytest.Mo
 def test_where_nothing_is_removed_the_difference_is_0_and_sites_add_up() -> None:
     rng = np.random.default_rng(0)
     one, two = ({"a": drawn(rng, 12), "b": drawn(rng, 12)} for _ in range(2))
-    found = held_out_distances(one, one, two, neurons="sum", over_sites="sum", seed=0)
+    found = held_out_distances(one, one, two, neurons="sum", over_sites="sum", seed=0).estimates()
     assert found[ALL].removed.value == 0
     assert found[ALL].before == found[ALL].after
     assert found["a"].before.low == 0
@@ -54,7 +53,8 @@ def test_where_nothing_is_removed_the_difference_is_0_and_sites_add_up() -> None
 def test_few_sentences_have_no_interval() -> None:
     rng = np.random.default_rng(0)
     pooled = {"a": drawn(rng, 7)}
-    found = held_out_distances(pooled, pooled, {"a": drawn(rng, 30)}, **REDUCTIONS, seed=0)["a"]  # type: ignore[arg-type]
+    sampled = held_out_distances(pooled, pooled, {"a": drawn(rng, 30)}, **REDUCTIONS, seed=0)  # type: ignore[arg-type]
+    found = sampled.estimates()["a"]
     assert found.before.low is None
     assert found.before.why is not None
     assert "fewer than 8" in found.before.why

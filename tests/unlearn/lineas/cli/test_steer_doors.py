@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from audit.cli.replay import replayed
 from audit.lm.load import load
 from audit.runs.store import Run
 from audit.text.files import sha256_file
@@ -76,6 +78,25 @@ def test_a_fit_leaves_maps_with_their_evidence_and_no_sentence(small: Path, fitt
     told = json.loads(again.out)
     assert told["changed"] == 96
     assert told["held_out_distances"]["all sites"]["removed"]["value"] == removed.value
+
+
+def test_a_fit_is_what_its_maps_and_draws_give(fitted: Path, tmp_path: Path) -> None:
+    """But distances of the sentences that were fitted on."""
+    found = replayed(Run.open(fitted))
+    assert (found.differences, list(found.not_replayed)) == ([], ["steer:distances"])
+    assert found.compared["estimates"] == 3
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    file = run / "items" / "steer-draws.parquet"
+    table = pq.read_table(file)
+    after = table["after"].to_pylist()
+    after[-5] *= 2
+    pq.write_table(table.set_column(table.column_names.index("after"), "after", [after]), file)
+    seen = {one.address for one in replayed(Run.open(run)).differences}
+    assert {"steer.distance/removed, held-out sentences", "steer:held-out-distances[4]/removed"} <= seen
+    assert "steer:held-out-distances[4]/before" not in seen
+    file.unlink()  # as runs before had it
+    assert list(replayed(Run.open(run)).not_replayed) == ["steer"]
 
 
 def test_a_killed_fit_goes_on_to_the_same_maps(

@@ -124,6 +124,10 @@ def test_all_three_are_measured_and_no_question_is_quoted(files: Path, evaluated
     assert again.code == 0, again.err
     assert "MC2 at strength 1" in again.out
     assert "words of dog, unsteered: rate" in again.out
+    replay = json.loads(call("runs", "replay", evaluated, "--json").out)
+    assert (replay["differences"], replay["reworded"]) == ([], [])
+    assert (replay["outcome"], replay["not_replayed"]) == ("equal", {})
+    assert replay["compared"]["estimates"] == 2 * 6 + 4 * 3 + 4 * 7
 
 
 def test_a_killed_evaluation_goes_on_to_the_same_numbers(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from audit.cli.replay import replayed
 from audit.runs.store import Run
 from tests.cli.conftest import Call
 from tests.unlearn.lineas.cli.conftest import SECRET, fit_command
@@ -70,6 +72,22 @@ def swept(texts: Path) -> Path:
     return texts / "swept"
 
 
+def altered(run: Path, table: str, column: str, row: int, value: Any) -> set[str]:
+    """Where a replay sees that one stored value was changed; the run is put back."""
+    file = run / "items" / f"{table}.parquet"
+    kept = file.read_bytes()
+    stored = pq.read_table(file)
+    values = stored[column].to_pylist()
+    assert values[row] != value
+    values[row] = value
+    place = stored.column_names.index(column)
+    pq.write_table(stored.set_column(place, stored.schema.field(place), [values]), file)
+    try:
+        return {one.address for one in replayed(Run.open(run)).differences}
+    finally:
+        file.write_bytes(kept)
+
+
 def tables_of(run: Run) -> dict[str, Any]:
     (section,) = run.findings().sections
     return {table.name: table for table in section.tables}
@@ -110,6 +128,24 @@ def test_every_arm_is_measured_and_compared_with_ours(texts: Path, swept: Path, 
     assert call("steer", "run", swept / "plan.toml", "--out", swept).out == again.out
 
 
+def test_a_sweep_is_what_the_stored_words_and_losses_give(swept: Path) -> None:
+    found = replayed(Run.open(swept))
+    assert (found.outcome, found.differences) == ("equal", [])
+    rows = Run.open(swept).read_items("sweep-flags").to_pylist()
+    place = next(place for place, row in enumerate(rows) if row["arm"] == "LinEAS (ours)" and row["strength"] == 0.25
+                 and row["shown"] is not None)  # fmt: skip
+    seen = altered(swept, "sweep-flags", "shown", place, not rows[place]["shown"])
+    assert f"steer-sweep.effect/rate by {rows[place]['judge']}, steered" in seen
+    seen = altered(swept, "sweep-losses", "losses", 0, 1.0)
+    assert "steer-sweep:perplexities[1]/per token" in seen
+    score = Run.open(swept).read_items("sweep-judges")["score"].to_pylist()[0]
+    seen = altered(swept, "sweep-judges", "score", 0, -50.0 if score > 0 else 50.0)
+    assert "steer-sweep.judges/AUROC of words" in seen
+    kept = (swept / "items" / "sweep-flags.parquet").read_bytes()
+    assert b"ran over" not in kept
+    assert HOSTILE.encode() not in kept
+
+
 def test_a_killed_sweep_goes_on_and_hides_texts_unless_asked(
     texts: Path, swept: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +165,9 @@ def test_a_killed_sweep_goes_on_and_hides_texts_unless_asked(
     assert len(kept) == 1 + 3 + 2 * 2 + 1  # none of them twice
     record, whole = (json.loads((one / "sweep.json").read_text()) for one in (tmp_path / "run", swept))
     assert record == whole
+    for name in ("sweep-flags", "sweep-losses", "sweep-judges"):
+        once, gone_on = (pq.read_table(one / "items" / f"{name}.parquet") for one in (swept, tmp_path / "run"))
+        assert gone_on.equals(once)
     assert "What was written" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
@@ -147,6 +186,8 @@ def test_a_chosen_strength_is_reported_by_another_judge_on_other_prompts(
     assert [row["chosen"] for row in tables["choice"].rows].count(True) == 1
     assert [row["role"] for row in tables["judges"].rows] == ["chose", "reports"]
     assert any("nobody checked" in one.claim for one in run.findings().sections[0].findings)
+    found = replayed(run)
+    assert (found.outcome, found.differences) == ("equal", [])
 
 
 def test_what_cannot_be_swept_is_refused_before_anything_is_written(
