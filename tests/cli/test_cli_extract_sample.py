@@ -125,7 +125,7 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("out", ["g.parquet", "g.jsonl"])
+@pytest.mark.parametrize("out", ["g.jsonl", pytest.param("g.parquet", marks=pytest.mark.slow)])
 def test_a_killed_job_goes_on_and_ends_with_the_same_file(
     call: Call, chatty: Path, monkeypatch: pytest.MonkeyPatch, out: str
 ) -> None:

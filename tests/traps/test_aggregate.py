@@ -99,7 +99,8 @@ def test_traps_that_are_cut_otherwise_are_counted() -> None:
     )
 
 
-@pytest.mark.parametrize("n_owners", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_owners", [1, 2])
 def test_an_audit_of_a_model_that_saw_nothing_says_found_anywhere_in_at_most_alpha(n_owners: int) -> None:
     """Whatever may say "found" is looked at: numbers of copies, and owners where there are two; 100 audits."""
     plan = replace(PLAN, n_draws=199)

@@ -294,6 +294,7 @@ def test_fewer_than_ten_traps_rule_nothing_out() -> None:
         assert {arm.verdict for arm in arms} == expected
 
 
+@pytest.mark.slow
 def test_unlike_shares_of_members_leave_the_auc_of_nothing_at_a_half() -> None:
     """Skewed scores, a stratum mostly planted and one hardly: a pooled AUC is 0.54 and excludes 0.5 in 4 of 10."""
     rng = np.random.default_rng(5)
