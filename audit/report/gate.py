@@ -104,14 +104,14 @@ def shown_gate(gate: Gate) -> ShownGate:
 
 
 def _counts(gate: Gate) -> str:
-    """How many of the blocking rules held, and how many were not asked to."""
+    """What came of the blocking rules: how many held, were not asked to, or did not hold."""
     outcomes = [rule.outcome for rule in gate.rules if getattr(rule, "severity", "block") == "block"]
     if not outcomes:
         return ""
-    told = ", ".join(
-        f"{outcomes.count(outcome):,} {word}"
-        for outcome, word in (("pass", "held"), ("waived", "waived"), ("skipped", "skipped"))
-    )
+    words = {"pass": "held", "waived": "waived", "skipped": "skipped"}
+    counts = {word: outcomes.count(outcome) for outcome, word in words.items()}
+    counts["breached or without an answer"] = len(outcomes) - sum(counts.values())
+    told = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n or word == "held")
     return f"Of {counted(len(outcomes), 'blocking rule')}: {told}."
 
 

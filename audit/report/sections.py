@@ -149,7 +149,7 @@ def in_plain_words(
     if is_broken:
         sentences.append("The run's files are not as they were sealed: what follows must not be relied on.")
     if gate is not None:
-        told = f" {gate.policy}" if gate.policy else ""
+        told = f' "{gate.policy}"' if gate.policy else ""
         sentences.append(f"By the policy{told} the outcome is: {gate.label.lower()}. {gate.meaning}")
     if len(findings.sections) > 1:
         sentences += [f"{_capital(_done(one))}: {_gravest(one)}." for one in findings.sections[:_MOST_AUDITS]]
