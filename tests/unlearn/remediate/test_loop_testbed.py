@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from audit.runs.store import Run
 from audit.testbed.planted import Testbed, build
 from unlearn.cli.demo_files import write_loop_files
 
@@ -121,21 +122,19 @@ def test_killed_at_every_step_it_ends_with_the_same_table(testbed: Testbed, tmp_
         f'[audits.traps]\ntable = "{testbed.traps_path}"\nprimary = "ratio"\n'
     )
     plan = plan_of(testbed, tmp_path / "data", roles, audits=audits, remedies=NPO)
-    began = time.monotonic()
     subprocess.run(command(plan, tmp_path / "whole"), capture_output=True, cwd=ROOT, check=False)
-    seconds = time.monotonic() - began
+    seconds = [stage.seconds for stage in Run.open(tmp_path / "whole").record.stages]
     expected = record_of(tmp_path / "whole")
     moments = random.Random(5)
     killed: set[int] = set()
-    n_steps = 0
     for _ in range(40):
         process = subprocess.Popen(command(plan, tmp_path / "cut"), stderr=subprocess.PIPE, text=True, cwd=ROOT)
         assert process.stderr is not None
         for line in process.stderr:
             step = re.match(r"Step (\d+) of (\d+):", line)
             if step and int(step[1]) not in killed:
-                n_steps = int(step[2])
-                time.sleep(moments.uniform(0.0, seconds / n_steps))
+                assert int(step[2]) == len(seconds)
+                time.sleep(moments.uniform(0.0, 0.8 * seconds[int(step[1]) - 1]))
                 if process.poll() is None:
                     killed.add(int(step[1]))
                 process.kill()
@@ -143,6 +142,6 @@ def test_killed_at_every_step_it_ends_with_the_same_table(testbed: Testbed, tmp_
         process.stderr.close()
         if process.wait() in (0, 4):
             break
-    assert len(killed) >= n_steps - 1  # the last step is short and may have ended before its kill
+    assert len(killed) >= len(seconds) - 1  # the last step is short and may have ended before its kill
     assert record_of(tmp_path / "cut") == expected
     assert (tmp_path / "cut" / "report.html").exists()
