@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,18 @@ import pytest
 from scipy.stats import binom, kstest
 
 from audit.errors import DataError
-from audit.runs.schema import AuditSection
 from audit.stats.estimate import Estimate
 from audit.traps import detect
 from audit.traps.aggregate import documents, owner_tests, owners
 from audit.traps.config import DetectionPlan
 from audit.traps.findings.section import _overall, make_section
+from audit.traps.from_scores import Beside
+from audit.traps.from_scores import section_of as section_of_scores
 from audit.traps.run import check_inputs
 from audit.traps.table import check_table
 
 PLAN = DetectionPlan(n_draws=999)
+section_of = partial(section_of_scores, plan=PLAN, beside=Beside())
 SCORES = ["ratio", "loss"]
 REPS = (1, 4, 16)
 CHANCE = Estimate(0.5, 0.45, 0.55, 0.99, 100, "AUC")
@@ -228,23 +231,6 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
     assert section.assumptions
     assert section.cannot_show
     assert {table.name for table in section.tables} == {"arms", "power", "owners", "auc", "scores"}
-
-
-def section_of(items: pd.DataFrame, scores: list[str], plan: DetectionPlan = PLAN) -> AuditSection:
-    """As `audit.traps.run` puts it together."""
-    tests = owner_tests(items, plan=plan)
-    several = len(tests) > 1
-    arms = detect.arms(items, scores, plan=plan, others=list(tests.values()) if several else ())
-    return make_section(
-        items,
-        scores,
-        cells=detect.cells(items, scores, plan=plan),
-        arms=arms,
-        blind=detect.blind(items, plan=plan),
-        owners=owners(items, tests, plan=plan, others=[arm.p_value for arm in arms] if several else ()),
-        documents=[],
-        plan=plan,
-    )
 
 
 def test_an_owner_who_is_found_is_never_told_beside_an_overall_not_found() -> None:

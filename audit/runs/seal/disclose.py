@@ -20,11 +20,11 @@ from pydantic import Field
 from ...errors import DataError, InputError
 from ...progress import Progress, silent
 from ...text.files import sha256_file
+from ...text.merkle import inclusion_paths, root_from_path
 from ...text.safe import did_you_mean, printable, quoted
 from ...text.tables import read_parquet
 from ..schema import Record
 from .canonical_rows import row_from_shown, shown
-from .merkle import inclusion_paths, root_from_path
 from .record import FORMAT as SEAL_FORMAT
 from .record import SEAL_NAME, Count, SealRecord, Sha256, Signed, TableEntry, entry_hash, is_sealed, parsed
 from .rows import row_leaf, row_leaves, row_salt, table_key

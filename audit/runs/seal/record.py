@@ -1,6 +1,7 @@
 """What stands in ``seal.json``, its one spelling, and the head that it all comes down to.
 
-    files_root  = tree (merkle.py) over the files, leaves JSON({"path", "sha256", "size"}), in order of the paths' bytes
+    files_root  = tree (`audit.text.merkle`) over the files, leaves JSON({"path", "sha256", "size"}), in order of the
+                  paths' bytes
     tables_root = tree over the tables, leaves JSON({"path", "root", "rows", "why"}), likewise
     head        = SHA-256 of these lines in ASCII, each ended by one line feed, "-" where there is none:
 
@@ -32,9 +33,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from ...errors import DataError
+from ...text.merkle import leaf_hash, tree_root
 from ..problems import plain_problems
 from ..schema import Record
-from .merkle import leaf_hash, tree_root
 
 SEAL_NAME, SECRET_NAME = "seal.json", "seal.secret"
 FORMAT = "palimpsest-seal-v1"

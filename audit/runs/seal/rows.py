@@ -3,7 +3,7 @@
     table_key = HMAC-SHA256(key = secret, message = "palimpsest-seal-table-v1:" || path of the table in UTF-8)
     salt_i    = HMAC-SHA256(key = table_key, message = i in decimal digits)         place i of the row, from 0
     leaf_i    = SHA-256(0x00 || salt_i || bytes of row i (canonical_rows.py))
-    root      = tree (merkle.py) over leaf_0 ... leaf_(n-1)
+    root      = tree (`audit.text.merkle`) over leaf_0 ... leaf_(n-1)
 
 A row tells little more than a few numbers, so a bare hash of it could be guessed. With its salt, 32 bytes that only the
 holder of the secret knows, the hash tells nothing, and one row's salt tells nothing of another's. The secret is drawn
@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from ...errors import DataError
 from ...progress import Progress, silent
+from ...text.merkle import LEAF, tree_root
 from .canonical_rows import row_bytes, unencodable
-from .merkle import LEAF, tree_root
 from .record import TableEntry
 
 _ROWS_AT_ONCE = 20_000

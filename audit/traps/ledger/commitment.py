@@ -39,9 +39,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import DataError, InputError
+from ...errors import InputError
+from ...text import merkle
 
-LEAF, NODE, HEADER, COMMITMENT = b"\x00", b"\x01", b"\x02", b"\x03"
+HEADER, COMMITMENT = b"\x02", b"\x03"
 N_BYTES = 32  # of a secret, a salt and a hash
 
 
@@ -69,7 +70,7 @@ def header_salt(secret: bytes) -> bytes:
 
 def leaf_hash(trap: dict[str, Any], salt: bytes) -> bytes:
     """SHA-256(0x00 || salt || JSON(trap)), 32 bytes."""
-    return _sha256(LEAF, salt, canonical_json(trap))
+    return merkle.leaf_hash(salt + canonical_json(trap))
 
 
 def header_hash(header: dict[str, Any], salt: bytes) -> bytes:
@@ -86,7 +87,9 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     Raises:
         InputError: There are none.
     """
-    return _Tree(leaves).hash(0, len(leaves))
+    if not leaves:
+        raise InputError("there are no traps to commit to; expected at least one.")
+    return merkle.tree_root(leaves)
 
 
 def inclusion_paths(leaves: Sequence[bytes], places: Sequence[int]) -> list[list[bytes]]:
@@ -97,41 +100,17 @@ def inclusion_paths(leaves: Sequence[bytes], places: Sequence[int]) -> list[list
         places: Which leaves, from 0.
 
     Raises:
-        InputError: There are no leaves, or a place is not among them.
+        InputError: A place is not among them.
     """
-    tree = _Tree(leaves)
     for place in places:
         if not 0 <= place < len(leaves):
             raise InputError(f"there is no leaf {place}; the tree has {len(leaves)}, numbered from 0.")
-    return [tree.path(place) for place in places]
+    return merkle.inclusion_paths(leaves, places)
 
 
 def root_from_path(leaf: bytes, place: int, n: int, path: Sequence[bytes]) -> bytes:
-    """The root that a leaf and its audit path lead to.
-
-    Args:
-        leaf: Hash of the leaf.
-        place: Its place, from 0.
-        n: Leaves of the whole tree.
-        path: Siblings from the leaf up to the root.
-
-    Raises:
-        DataError: The place is not in the tree, or the path is too short or too long for it.
-    """
-    if not 0 <= place < n:
-        raise DataError(f"place {place} does not exist among {n} traps.")
-    sides: list[bool] = []  # from the root down: whether the leaf lies in the left part
-    start, stop = 0, n
-    while stop - start > 1:
-        middle = start + _left_part(stop - start)
-        sides.append(place < middle)
-        start, stop = (start, middle) if place < middle else (middle, stop)
-    if len(path) != len(sides):
-        raise DataError(f"the proof of place {place} has {len(path)} hashes; {n} traps need {len(sides)} there.")
-    found = leaf
-    for sibling, is_left in zip(path, reversed(sides), strict=True):
-        found = _node(found, sibling) if is_left else _node(sibling, found)
-    return found
+    """The root that a trap's leaf and its audit path lead to; arguments and errors as `audit.text.merkle`."""
+    return merkle.root_from_path(leaf, place, n, path, what="traps")
 
 
 def commit(root: bytes, header: bytes, n: int) -> str:
@@ -157,46 +136,6 @@ def parse_commitment(text: str) -> str:
             f"the commitment has {wrong[0]!a} at character {wrong.start() + 1}; expected hexadecimal digits (0-9, a-f)."
         )
     return plain
-
-
-class _Tree:
-    """Every subtree's hash, computed once."""
-
-    def __init__(self, leaves: Sequence[bytes]) -> None:
-        if not leaves:
-            raise InputError("there are no traps to commit to; expected at least one.")
-        self._leaves = leaves
-        self._known: dict[tuple[int, int], bytes] = {}
-
-    def hash(self, start: int, stop: int) -> bytes:
-        if stop - start == 1:
-            return self._leaves[start]
-        if (start, stop) not in self._known:
-            middle = start + _left_part(stop - start)
-            self._known[start, stop] = _node(self.hash(start, middle), self.hash(middle, stop))
-        return self._known[start, stop]
-
-    def path(self, place: int) -> list[bytes]:
-        path = []
-        start, stop = 0, len(self._leaves)
-        while stop - start > 1:
-            middle = start + _left_part(stop - start)
-            if place < middle:
-                path.append(self.hash(middle, stop))
-                stop = middle
-            else:
-                path.append(self.hash(start, middle))
-                start = middle
-        return path[::-1]
-
-
-def _left_part(n: int) -> int:
-    """The largest power of two below ``n``, for n >= 2."""
-    return 1 << (n - 1).bit_length() - 1
-
-
-def _node(left: bytes, right: bytes) -> bytes:
-    return _sha256(NODE, left, right)
 
 
 def _sha256(*parts: bytes) -> bytes:

@@ -21,9 +21,9 @@ from audit.errors import DataError, InputError
 from audit.runs.seal.canonical_rows import row_bytes, row_from_shown, shown, unencodable
 from audit.runs.seal.disclose import FORMAT, Proof, check_proof, disclose, read_proof
 from audit.runs.seal.make import seal_run
-from audit.runs.seal.merkle import inclusion_paths, leaf_hash, node_hash, root_from_path, tree_root
 from audit.runs.seal.record import parsed, spelled
 from audit.runs.seal.rows import row_leaf
+from audit.text.merkle import inclusion_paths, leaf_hash, node_hash, root_from_path, tree_root
 from tests.runs.seal.made import KEY, OTHER_KEY, make_run
 
 
@@ -53,7 +53,7 @@ def test_the_tree_is_that_of_rfc_6962(n: int) -> None:
     for place, path in enumerate(inclusion_paths(leaves, range(n))):
         assert root_from_path(leaves[place], place, n, path) == tree_root(leaves)
         for wrong in (path[:-1], [*path, b"\0" * 32]) if path else ([b"\0" * 32],):
-            with pytest.raises(DataError, match="the path has"):
+            with pytest.raises(DataError, match=rf"the proof of place {place} has {len(wrong)} hashes"):
                 root_from_path(leaves[place], place, n, wrong)
         if n > 1:
             other = (place + 1) % n
@@ -299,7 +299,7 @@ def test_proofs_that_do_not_hold(run: Path, other: Path) -> None:
     refused("row 5 is not the one that was sealed", rows=with_row(place=5))
     refused("row 4 is not the one that was sealed", rows=with_row(salt=neighbour.salt))
     refused("row 4 is not the one that was sealed", rows=with_row(path=("0" * 64, *row.path[1:])))
-    refused("row 4: the path has 2 hashes", rows=with_row(path=row.path[1:]))
+    refused("row 4: the proof of place 4 has 2 hashes", rows=with_row(path=row.path[1:]))
     refused("row 4 is not the one that was sealed", rows=foreign.rows)
     refused("out of order or twice", rows=(row, row))
     refused("the table .* is not one of those", table=foreign.table, rows=foreign.rows)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +64,9 @@ def measure(
     pieces = _Pieces(folder, _key(entry))
     with _Once(entry) as opening:
 
-        @cache
         def one() -> Subjected:
             opened = opening()
+            # A memory for each piece: what another piece asked was asked in other batches, and is gone after a kill.
             return Subjected(entry.name, Remembered(opened.system), opened.lm, form, opened.saw)
 
         def look() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The hash tree of RFC 6962, section 2.1, with SHA-256.
+"""The hash tree of RFC 6962, section 2.1, with SHA-256: of a sealed run, and of a ledger of traps.
 
     leaf(d)          = SHA-256(0x00 || d)
     node(l, r)       = SHA-256(0x01 || l || r)
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from ...errors import DataError
+from ..errors import DataError
 
 LEAF, NODE = b"\x00", b"\x01"
 
@@ -58,7 +58,7 @@ def inclusion_paths(leaves: Sequence[bytes], places: Sequence[int]) -> list[list
     return paths
 
 
-def root_from_path(leaf: bytes, place: int, n: int, path: Sequence[bytes]) -> bytes:
+def root_from_path(leaf: bytes, place: int, n: int, path: Sequence[bytes], *, what: str = "leaves") -> bytes:
     """The root that a leaf hash and its audit path lead to.
 
     Args:
@@ -66,24 +66,24 @@ def root_from_path(leaf: bytes, place: int, n: int, path: Sequence[bytes]) -> by
         place: Its place, from 0.
         n: Leaves of the whole tree.
         path: Siblings from the leaf up to the root.
+        what: Leaves in the words of messages.
 
     Raises:
         DataError: The place is not in the tree, or the path is too short or too long for it.
     """
     if not 0 <= place < n:
-        raise DataError(f"place {place} does not exist in a tree of {n} leaves.")
-    siblings = iter(path)
-    found, used = leaf, 0
-    while n > 1:
-        if place ^ 1 < n:
-            sibling = next(siblings, None)
-            if sibling is None:
-                raise DataError(f"the path has {len(path)} hashes, too few for its place in the tree.")
-            found = node_hash(sibling, found) if place & 1 else node_hash(found, sibling)
-            used += 1
-        place, n = place // 2, (n + 1) // 2
-    if used != len(path):
-        raise DataError(f"the path has {len(path)} hashes; its place in the tree needs {used}.")
+        raise DataError(f"place {place} does not exist among {n} {what}.")
+    is_right = []  # of each level where the node has a sibling, from the leaf up
+    at, width = place, n
+    while width > 1:
+        if at ^ 1 < width:
+            is_right.append(bool(at & 1))
+        at, width = at // 2, (width + 1) // 2
+    if len(path) != len(is_right):
+        raise DataError(f"the proof of place {place} has {len(path)} hashes; {n} {what} need {len(is_right)} there.")
+    found = leaf
+    for sibling, right in zip(path, is_right, strict=True):
+        found = node_hash(sibling, found) if right else node_hash(found, sibling)
     return found
 
 
