@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ..gates.result import GateResult
 from ..runs.schema import EstimateRecord, Findings, RunRecord
 from ..text.numbers import percent
 from ..text.safe import counted
-from .gate import Gate, shown_gate
+from .gate import shown_gate
 from .numbers import estimate, p_value
 from .safe_text import one_line
 from .sections import VERDICT_WORDS, Judged, judged, overview
@@ -52,7 +53,7 @@ class CardContent:
     findings: Findings
     findings_sha256: str
     weights: Mapping[str, str]
-    gate: Gate | None = None
+    gate: GateResult | None = None
     head: str | None = None
     deviations: tuple[str, ...] = ()
 

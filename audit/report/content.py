@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError, MissingDependencyError
+from ..gates.result import GateResult
 from ..runs.records import read_record
 from ..runs.schema import AuditSection, Findings, OpeningRecord, RunRecord, Table
 from ..runs.seal.check import verify_run
@@ -19,7 +20,6 @@ from ..text.files import sha256_file
 from .deviations import deviations_of
 from .drawing import QUOTED, figures_of, quoted_of
 from .figures import Comparison, Figure, MarkedTexts
-from .gate import Gate
 
 HIDDEN: Final = "[hidden]"
 # Columns of tables in findings that quote prompts or passages, where the run was asked to.
@@ -57,7 +57,7 @@ class Report:
     figures: Mapping[str, Sequence[Figure]] = field(default_factory=dict)
     comparisons: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)
     marked: Mapping[str, MarkedTexts] = field(default_factory=dict)
-    gate: Gate | None = None
+    gate: GateResult | None = None
     deviations: tuple[str, ...] = ()
     item_hashes: Mapping[str, str] = field(default_factory=dict)
     head: str | None = None
@@ -80,7 +80,7 @@ class Report:
 def read_report(
     run: Run,
     *,
-    gate: Gate | None = None,
+    gate: GateResult | None = None,
     show_text: bool | None = None,
     comparisons: Mapping[str, Sequence[Comparison]] | None = None,
 ) -> Report:

@@ -1,43 +1,16 @@
-"""What a report takes from a policy's verdict: the word, and which rules block.
-
-The verdict is made by `audit.gates`; a report only shows it, so that anything with these fields will do.
-"""
+"""What a report shows of a policy's verdict: the word, and which rules block."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final
 
+from ..gates.result import GateResult, Overall, RuleOutcome, WaiverOutcome
 from ..text.safe import counted
 
-
-class RuleOutcome(Protocol):
-    """One rule of a policy and what came of it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def clause(self) -> str | None: ...
-
-
-class Gate(Protocol):
-    """A policy's verdict on a run."""
-
-    @property
-    def verdict(self) -> str: ...
-    @property
-    def rules(self) -> Sequence[RuleOutcome]: ...
-
-
 # Verdict -> label, what it means, and the tone of its box.
-_VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
+_VERDICTS: Final[Mapping[Overall, tuple[str, str, str]]] = {
     "pass": ("Gate passed", "No blocking rule of the policy stands in the way.", "not-found"),
     "breached": ("Blocked", "At least one blocking rule of the policy is breached.", "found"),
     "inconclusive": (
@@ -51,7 +24,6 @@ _VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
         "confounded",
     ),
 }
-_HOLDS: Final = ("pass", "waived", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +35,8 @@ class ShownGate:
         label: In a word or two.
         meaning: One sentence.
         tone: The finding's verdict whose look it takes.
-        policy: The policy's title, "" where it is not known.
-        applied: Its name and SHA-256, and the day on which waivers were read; "" where they are not known.
+        policy: The policy's title.
+        applied: Its name and SHA-256, and the day on which waivers were read.
         blocking: Rules that stand in the way.
         others: Rules that do not: those that hold or were waived, and those that only warn.
         waivers: Waivers of the policy in words, whether or not they counted.
@@ -81,48 +53,42 @@ class ShownGate:
     waivers: tuple[str, ...]
 
 
-def shown_gate(gate: Gate) -> ShownGate:
+def shown_gate(gate: GateResult) -> ShownGate:
     """The verdict with the rules that stand in the way first."""
-    unknown = (f"Gate: {gate.verdict}", "The gate gave no pass.", "inconclusive")
-    label, meaning, tone = _VERDICTS.get(gate.verdict, unknown)
-    blocking = tuple(rule for rule in gate.rules if _blocks(rule))
-    others = tuple(rule for rule in gate.rules if not _blocks(rule))
-    policy = getattr(gate, "policy", None)
+    label, meaning, tone = _VERDICTS[gate.verdict]
     return ShownGate(
         verdict=gate.verdict,
         label=label,
         meaning=f"{meaning} {_counts(gate)}".strip(),
         tone=tone,
-        policy=str(getattr(policy, "title", "")),
-        applied=""
-        if policy is None
-        else f"{policy.name}, SHA-256 {policy.sha256}, judged on {getattr(gate, 'today', 'an unknown day')}",
-        blocking=blocking,
-        others=others,
-        waivers=tuple(_waiver(one) for one in getattr(gate, "waivers", ())),
+        policy=gate.policy.title,
+        applied=f"{gate.policy.name}, SHA-256 {gate.policy.sha256}, judged on {gate.today}",
+        blocking=tuple(rule for rule in gate.rules if _blocks(rule)),
+        others=tuple(rule for rule in gate.rules if not _blocks(rule)),
+        waivers=tuple(_waiver(one) for one in gate.waivers),
     )
 
 
-def _counts(gate: Gate) -> str:
+def _counts(gate: GateResult) -> str:
     """What came of the blocking rules: how many held, were not asked to, or did not hold."""
-    outcomes = [rule.outcome for rule in gate.rules if getattr(rule, "severity", "block") == "block"]
+    outcomes = [rule.outcome for rule in gate.rules if rule.severity == "block"]
     if not outcomes:
         return ""
-    words = {"pass": "held", "waived": "waived", "skipped": "skipped"}
-    counts = {word: outcomes.count(outcome) for outcome, word in words.items()}
+    counts = {
+        "held": outcomes.count("pass"), "waived": outcomes.count("waived"), "skipped": outcomes.count("skipped"),
+    }  # fmt: skip
     counts["breached or without an answer"] = len(outcomes) - sum(counts.values())
     told = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n or word == "held")
     return f"Of {counted(len(outcomes), 'blocking rule')}: {told}."
 
 
 def _blocks(rule: RuleOutcome) -> bool:
-    """Whether the rule decides and does not hold; ``counts_as`` and ``severity`` say so where a rule has them."""
-    counts_as = getattr(rule, "counts_as", "pass" if rule.outcome in _HOLDS else "breached")
-    return getattr(rule, "severity", "block") == "block" and counts_as in ("breached", "inconclusive")
+    """Whether the rule decides and does not hold."""
+    return rule.severity == "block" and rule.counts_as in ("breached", "inconclusive")
 
 
-def _waiver(one: Any) -> str:
-    counted = "counts" if one.applied else "does not count"
+def _waiver(one: WaiverOutcome) -> str:
+    counts = "counts" if one.applied else "does not count"
     return (
-        f"The waiver of {one.rule}, approved by {one.approver} until {one.expires}, {counted}: {one.reason} ({one.why})"
+        f"The waiver of {one.rule}, approved by {one.approver} until {one.expires}, {counts}: {one.reason} ({one.why})"
     )

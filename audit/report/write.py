@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ..errors import InputError
+from ..gates.result import GateResult
 from ..runs.store import Run
 from ..text.files import write_bytes
 from .content import Report, quotes, read_report, sealed_folder
 from .figures import Comparison
-from .gate import Gate
 from .render import render_html
 
 Format = Literal["html", "md", "json", "pdf"]
@@ -41,7 +41,7 @@ def rendered(report: Report, format: Format) -> bytes:
 def write_report(
     run: Run,
     *,
-    gate: Gate | None = None,
+    gate: GateResult | None = None,
     show_text: bool | None = None,
     comparisons: Mapping[str, Sequence[Comparison]] | None = None,
 ) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic import BaseModel
 
+from audit.gates.result import Family, GatedPolicy, GateResult, RuleOutcome, WaiverOutcome
 from audit.report.charts import auc_by_repetition
 from audit.report.content import Report
 from audit.report.figures import Comparison, Figure, MarkedPiece, MarkedText, MarkedTexts, Panel
@@ -72,15 +72,20 @@ def hostile_report(payload: str, record: RunRecord, findings: Findings) -> Repor
     marked = MarkedTexts(
         change("title"), change("how"), ((1, change("legend")),), (MarkedText(change("t"), change("n"), pieces),)
     )
-    rule = {name: change(name) for name in ("id", "title", "outcome", "reason", "clause")}
+    rule = {name: change(name) for name in ("id", "title", "reason", "clause", "change", "evidence")}
     waiver = {name: change(name) for name in ("rule", "reason", "approver", "expires", "why")}
-    gate = SimpleNamespace(
-        verdict=change("verdict"),
-        rules=(SimpleNamespace(**rule), SimpleNamespace(**(rule | {"outcome": "pass"}))),
-        policy=SimpleNamespace(title=change("policy"), name=change("name"), sha256=change("hash")),
-        today=change("today"),
-        waivers=(SimpleNamespace(**waiver, applied=False),),
-    )
+    gate = GateResult(
+        palimpsest="p", verdict="breached", exit_code=1, summary=change("summary"), today=change("today"),
+        policy=GatedPolicy(title=change("policy"), name=change("name"), reading=change("r"), sha256=change("hash")),
+        runs=(),
+        family=Family(p_values=0, runs_with_p_values=0, alpha=0.05, intervals=0, false_block_by_intervals=0.0,
+                      false_pass=None),
+        rules=(
+            RuleOutcome(**rule, severity="block", outcome="breached", counts_as="breached", line=1),
+            RuleOutcome(**rule, severity="block", outcome="pass", counts_as="pass", line=2),
+        ),
+        waivers=(WaiverOutcome(**waiver, applied=False),),
+    )  # fmt: skip
     return Report(
         record=ran,
         findings=listed,
