@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..gates.opened import Opened
     from ..gates.result import GateResult
     from ..runs.schema import OpeningRecord
-    from ..runs.seal.subject import ModelSubject
+    from ..statements.subject import ModelSubject
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 KINDS = ("audit",)  # runs whose findings are all of one model
@@ -49,7 +49,7 @@ def card(
     from ..report.content import seal_head
     from ..report.deviations import deviations_of
     from ..report.model_card import updated_card
-    from ..runs.seal.subject import model_subject
+    from ..statements.subject import model_subject
     from ..text.files import write_bytes
 
     opened = open_run(run)
@@ -120,13 +120,10 @@ def _opening(run: Path) -> OpeningRecord | None:
 
 def _gate(path: Path, opened: Opened) -> GateResult:
     """The verdict, refused where it is of other runs, findings or weights."""
-    from ..gates.result import GateResult
-    from ..runs.records import read_record
-    from ..runs.seal.gate_result import read_gate
+    from ..statements.judged import read_judged
 
     told = opened.told
-    read_gate(path, run_id=told.id, findings_sha256=told.findings_sha256, policy_sha256=None)
-    return read_record(path, GateResult, missing=f"there is no file {path}")
+    return read_judged(path, run_id=told.id, findings_sha256=told.findings_sha256, policy_sha256=None).result
 
 
 def _unchecked(card: Path, subject: ModelSubject) -> str:

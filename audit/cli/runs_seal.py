@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import DataError, InputError
+from ..errors import AuditError, DataError, InputError
 from . import options
 
 if TYPE_CHECKING:
+    from ..gates.result import GateResult
     from ..runs.seal.check import Checked
     from ..runs.seal.disclose import Proof
     from ..runs.seal.record import Signed
@@ -274,7 +275,7 @@ def export(
 ) -> None:
     """State what a sealed run found for other tools: an in-toto statement or CycloneDX 1.7 declarations."""
     from ..progress import progress_bars
-    from ..runs.seal.export import export_run
+    from ..statements.export import export_run
     from ..text.files import write_bytes
 
     if out is not None:
@@ -305,19 +306,29 @@ def export(
     )
 
 
-def _judged(run: Path, policy: str, given: Path | None, today: str | None) -> bytes:
+def _judged(run: Path, policy: str, given: Path | None, today: str | None) -> GateResult:
     """A gate's result on the run, as it is now."""
     from ..gates.policy import load_policy, parse_day
     from ..gates.shipped import find_policy
     from ..gates.verdict import gate
-    from ..runs.seal.gate_result import day_of
 
-    told = day_of(given) if today is None and given is not None else today
+    told = _day_of(given) if today is None and given is not None else today
     try:
         day = datetime.now(UTC).date() if told is None else parse_day(told, "--today" if today else f"today in {given}")
     except ValueError as error:
         raise InputError(str(error)) from None
-    return gate([run], load_policy(find_policy(policy)), today=day).canonical().encode()
+    return gate([run], load_policy(find_policy(policy)), today=day)
+
+
+def _day_of(path: Path) -> str | None:
+    """The day on which a gate's result read waivers; None where there is no such result, which the export refuses."""
+    from ..gates.result import GateResult
+    from ..runs.records import read_record
+
+    try:
+        return read_record(path, GateResult, missing="there is none").today
+    except AuditError:
+        return None
 
 
 def _refuse_inside(out: Path, run: Path) -> None:

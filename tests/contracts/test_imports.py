@@ -24,7 +24,7 @@ LINES: tuple[frozenset[str], ...] = (
     frozenset({"testbed"}),
     frozenset({"selftest"}),
     frozenset({"gates"}),
-    frozenset({"report"}),
+    frozenset({"report", "statements"}),
     frozenset({"cli"}),
 )
 PLACE = {room: place for place, line in enumerate(LINES) for room in line}

@@ -8,16 +8,17 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from ...errors import DataError, InputError
-from ...progress import Progress, silent
-from ...text.safe import quoted
-from ..schema import RunRecord
-from ..store import Run
-from .check import verify_run
+from ..errors import DataError, InputError
+from ..gates.result import GateResult
+from ..progress import Progress, silent
+from ..runs.schema import RunRecord
+from ..runs.seal.check import verify_run
+from ..runs.seal.record import SEAL_NAME
+from ..runs.store import Run
+from ..text.safe import quoted
 from .cyclonedx import document
-from .gate_result import GateResult, parse_gate, read_gate, require_same
 from .in_toto import statement
-from .record import SEAL_NAME
+from .judged import Judged, judged_anew, read_judged, require_of
 from .subject import ModelSubject, audited_role, model_subject
 
 Format = Literal["in-toto", "cyclonedx"]
@@ -28,7 +29,7 @@ def export_run(
     format: Format,
     *,
     gate: Path | None = None,
-    judged: bytes | None = None,
+    judged: GateResult | None = None,
     role: str | None = None,
     assessor: str | None = None,
     third_party: bool | None = None,
@@ -70,11 +71,10 @@ def export_run(
             "findings_sha256": listed.get("findings.json"),
             "policy_sha256": seal.heading.policy_sha256,
         }
-        given = None if gate is None else read_gate(gate, **known)  # type: ignore[arg-type]
-        result = given
+        result = given = None if gate is None else read_judged(gate, **known)  # type: ignore[arg-type]
         if judged is not None:
-            result = parse_gate(judged, where="the gate's result", **known, anew=True)  # type: ignore[arg-type]
-            result = result if given is None else require_same(given, result, where=str(gate))
+            require_of(judged, where="the gate's result", **known)  # type: ignore[arg-type]
+            result = judged_anew(judged, given, where=str(gate))
     if result is not None or format == "cyclonedx":
         _require_audited(run.record, subject, result)
     if format == "in-toto":
@@ -88,13 +88,14 @@ def export_run(
     return (json.dumps(made, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), secret
 
 
-def _require_audited(record: RunRecord, subject: ModelSubject, gate: GateResult | None) -> None:
+def _require_audited(record: RunRecord, subject: ModelSubject, gate: Judged | None) -> None:
     """Refuses to say of one model what was found of another."""
     role = audited_role(record)
     told = record.subjects[role].get("fingerprint") if role is not None else None
     weights = told.get("weights") if isinstance(told, dict) else None
-    if gate is not None and gate.model_weights is not None and gate.model_weights != subject.combined:
-        weights = gate.model_weights
+    judged = None if gate is None else gate.result.runs[0].model_weights
+    if judged is not None and judged != subject.combined:
+        weights = judged
     if weights != subject.combined:
         audited = "no single model" if weights is None else f"the model of the weights {quoted(weights, limit=20)}"
         raise InputError(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ...errors import DataError, InputError
-from ...text.safe import did_you_mean, quoted
-from ..schema import RunRecord
+from ..errors import DataError, InputError
+from ..runs.schema import RunRecord
+from ..text.safe import did_you_mean, quoted
 
 _ROLES = ("subject", "model", "baseline")
 

@@ -13,10 +13,11 @@ import json
 import uuid
 from typing import Any
 
-from ... import __version__
-from ..schema import EstimateRecord, Finding, Findings
-from .gate_result import GateResult, RuleResult
-from .record import SealRecord
+from .. import __version__
+from ..gates.result import GateResult, RuleOutcome
+from ..runs.schema import EstimateRecord, Finding, Findings
+from ..runs.seal.record import SealRecord
+from .judged import Judged, side_of
 from .subject import ModelSubject
 
 _NAMESPACE = uuid.UUID("5a1b6c1e-6d53-5b0c-9d3f-7b9e6f0a4c21")  # drawn once; serial numbers follow from heads
@@ -28,7 +29,7 @@ def document(
     seal: SealRecord,
     findings: Findings,
     subject: ModelSubject,
-    gate: GateResult | None,
+    gate: Judged | None,
     *,
     assessor: str | None = None,
     third_party: bool | None = None,
@@ -46,7 +47,7 @@ def document(
         location: URI of the folder in which the run can be fetched.
     """
     every = _referenced(findings)
-    rules = () if gate is None else gate.rules
+    rules = () if gate is None else gate.result.rules
     serial = uuid.uuid5(_NAMESPACE, "\n".join((seal.head, gate.sha256 if gate else "", assessor or "", location or "")))
     whole: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.7.schema.json",
@@ -69,7 +70,7 @@ def document(
             ],
             "claims": [
                 *(_claim(ref, finding) for ref, finding in every.items()),
-                *(_rule_claim(rule) for rule in rules if rule.side != "open"),
+                *(_rule_claim(rule) for rule in rules if side_of(rule) != "open"),
             ],
             "evidence": [
                 _seal_evidence(seal, location),
@@ -79,7 +80,7 @@ def document(
         },
     }
     if gate is not None:
-        whole["definitions"] = {"standards": [_standard(gate)]}
+        whole["definitions"] = {"standards": [_standard(gate.result)]}
     return whole
 
 
@@ -92,12 +93,12 @@ def _assessor(name: str | None, third_party: bool | None) -> dict[str, Any]:
     return told
 
 
-def _summary(seal: SealRecord, gate: GateResult | None) -> str:
+def _summary(seal: SealRecord, gate: Judged | None) -> str:
     start = f"Audit {seal.heading.id}, sealed with the head {seal.head}."
     if gate is None:
         return f"{start} No policy was applied: these are findings, not a judgement of a release."
     how = "judged anew for this document" if gate.anew else "as a file of the gate's result says, which was believed"
-    return f"{start} Policy {gate.policy}: the gate's verdict is {gate.verdict}, {how}."
+    return f"{start} Policy {gate.result.policy.name}: the gate's verdict is {gate.result.verdict}, {how}."
 
 
 def _component(subject: ModelSubject) -> dict[str, Any]:
@@ -199,8 +200,8 @@ def _seal_evidence(seal: SealRecord, location: str | None) -> dict[str, Any]:
 def _standard(gate: GateResult) -> dict[str, Any]:
     return {
         "bom-ref": _STANDARD,
-        "name": gate.policy,
-        "version": f"sha256:{gate.policy_sha256}",
+        "name": gate.policy.name,
+        "version": f"sha256:{gate.policy.sha256}",
         "description": "A policy of Palimpsest: rules over named estimates.",
         "requirements": [
             {
@@ -214,21 +215,22 @@ def _standard(gate: GateResult) -> dict[str, Any]:
     }
 
 
-def _rule_claim(rule: RuleResult) -> dict[str, Any]:
+def _rule_claim(rule: RuleOutcome) -> dict[str, Any]:
     return {
         "bom-ref": f"claim:rule:{rule.id}",
         "target": _MODEL,
-        "predicate": f"{_WORDS[rule.side]} rule {rule.id}{': ' if rule.title else ''}{rule.title}",
+        "predicate": f"{_WORDS[side_of(rule)]} rule {rule.id}{': ' if rule.title else ''}{rule.title}",
         "reasoning": rule.reason or f"The gate's outcome is {rule.outcome}.",
         "evidence": [_SEAL],
     }
 
 
-def _mapped(rule: RuleResult) -> dict[str, Any]:
+def _mapped(rule: RuleOutcome) -> dict[str, Any]:
     mapped: dict[str, Any] = {"requirement": f"rule:{rule.id}"}
-    if rule.side == "for":
+    side = side_of(rule)
+    if side == "for":
         mapped["claims"] = [f"claim:rule:{rule.id}"]
-    elif rule.side == "against":
+    elif side == "against":
         mapped["counterClaims"] = [f"claim:rule:{rule.id}"]
     else:
         mapped["confidence"] = {"score": 0, "rationale": f"Not assessed ({rule.outcome}). {rule.reason}".strip()}

@@ -12,8 +12,17 @@ import pytest
 from referencing import Registry, Resource
 
 from audit.errors import DataError, InputError
-from audit.runs.seal.export import export_run
+from audit.gates.result import (
+    EVIDENCE,
+    EXIT_CODES,
+    Family,
+    GatedPolicy,
+    GatedRun,
+    GateResult,
+    RuleOutcome,
+)
 from audit.runs.seal.make import seal_run
+from audit.statements.export import export_run
 from tests.runs.seal.made import KEY, WEIGHTS, make_run
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -36,28 +45,59 @@ def seal_of(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "seal.json").read_text()))
 
 
-def gate_file(path: Path, run: Path, verdict: str, outcomes: dict[str, tuple[str, str]], **change: Any) -> Path:
-    """As `palimpsest gate --format json` writes it; outcomes: rule -> (severity, outcome)."""
-    seal = seal_of(run)
-    findings = next(entry["sha256"] for entry in seal["files"] if entry["path"] == "findings.json")
-    rules = [
-        {
-            "id": id_,
-            "title": f"Title of {id_}",
-            "severity": severity,
-            "outcome": outcome,
-            "reason": "Because.",
-            "clause": None,
-        }
+def findings_of(run: Path) -> str:
+    return str(next(entry["sha256"] for entry in seal_of(run)["files"] if entry["path"] == "findings.json"))
+
+
+def gate_result(run: Path, verdict: Any, outcomes: dict[str, tuple[str, str]]) -> GateResult:
+    """As a gate gives it; outcomes: rule -> (severity, outcome)."""
+    rules = tuple(
+        RuleOutcome.model_validate(
+            {
+                "id": id_,
+                "title": f"Title of {id_}",
+                "severity": severity,
+                "outcome": outcome,
+                "counts_as": "nothing",
+                "evidence": EVIDENCE[outcome],  # type: ignore[index]
+                "reason": "Because.",
+                "change": "",
+                "line": 1,
+            }
+        )
         for id_, (severity, outcome) in outcomes.items()
-    ]
-    told = {
-        "verdict": verdict,
-        "policy": {"name": "strict", "title": "Strict", "reading": "ours", "sha256": "a" * 64},
-        "runs": [{"id": seal["heading"]["id"], "findings_sha256": findings, "model_weights": "f" * 64}],
-        "rules": rules,
-    }
-    path.write_text(json.dumps({**told, **change}), encoding="utf-8")
+    )
+    judged = GatedRun(
+        id=seal_of(run)["heading"]["id"],
+        kind="audit",
+        created="2026-11-28T00:00:00+00:00",
+        plan_sha256="0" * 64,
+        findings_sha256=findings_of(run),
+        policy_sha256="a" * 64,
+        model_weights="f" * 64,
+        seal="sealed",
+    )
+    return GateResult(
+        palimpsest="0",
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        summary="",
+        today="2026-11-28",
+        policy=GatedPolicy(name="strict", title="Strict", reading="ours", sha256="a" * 64),
+        runs=(judged,),
+        family=Family(
+            p_values=0, runs_with_p_values=0, alpha=0.05, intervals=0, false_block_by_intervals=0.0, false_pass=None
+        ),
+        rules=rules,
+    )
+
+
+def gate_file(
+    path: Path, run: Path, verdict: Any, outcomes: dict[str, tuple[str, str]], change: dict[str, Any] | None = None
+) -> Path:
+    """As `palimpsest gate --format json` writes it, with some of its fields changed."""
+    told = json.loads(gate_result(run, verdict, outcomes).canonical())
+    path.write_text(json.dumps(told | (change or {})), encoding="utf-8")
     return path
 
 
@@ -158,7 +198,6 @@ def test_a_test_result_comes_from_a_gate(run: Path, tmp_path: Path) -> None:
         ("breached", {"a": ("block", "pass")}, "FAILED"),
         ("inconclusive", {"a": ("block", "pass")}, "FAILED"),
         ("self-test failed", {"a": ("block", "pass")}, "FAILED"),
-        ("something new", {"a": ("block", "pass")}, "FAILED"),
     ],
 )
 def test_only_a_pass_of_something_is_passed(
@@ -185,21 +224,23 @@ def test_without_a_gate_there_is_no_result_but_a_reference(run: Path) -> None:
 def test_the_gate_must_speak_of_this_run_and_policy(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "gate.json"
     passed = {"a": ("block", "pass")}
-    findings = next(entry["sha256"] for entry in seal_of(run)["files"] if entry["path"] == "findings.json")
-    own = {"id": seal_of(run)["heading"]["id"], "findings_sha256": findings}
-    policy = {"name": "p", "title": "", "reading": "", "sha256": "b" * 64}
+    whole = json.loads(gate_result(run, "pass", passed).canonical())
+    own, rule = whole["runs"][0], whole["rules"][0]
     for change, message in (
-        ({"runs": [{"id": "other", "findings_sha256": "0" * 64}]}, "is the gate's result of 'other'"),
-        ({"runs": [own, {"id": "other", "findings_sha256": findings}]}, "a statement speaks of one run"),
+        ({"runs": [{**own, "id": "other"}]}, "is the gate's result of 'other'"),
+        ({"runs": [own, {**own, "id": "other"}]}, "a statement speaks of one run"),
         ({"runs": [{**own, "findings_sha256": "0" * 64}]}, "judged other findings"),
-        ({"policy": policy}, "was judged by the policy of SHA-256 b"),
-        ({"rules": [{"id": "a"}]}, "is no gate's result \\(KeyError: 'outcome'\\)"),
-        ({"rules": [{"id": "a", "outcome": "pass"}] * 2}, "two rules have one id"),
+        ({"policy": {**whole["policy"], "sha256": "b" * 64}}, "was judged by the policy of SHA-256 b"),
+        ({"rules": [rule, rule]}, "two rules have one id"),
+        ({"rules": [{"id": "a"}]}, "is no gate's result"),
+        ({"rules": [{**rule, "outcome": "something new"}]}, "is no gate's result"),
+        ({"verdict": "something new"}, "is no gate's result"),
         ({"runs": None}, "is no gate's result"),
         ({"rules": ["a"]}, "is no gate's result"),
+        ({"schema_version": 2}, "has schema version"),
     ):
         with pytest.raises(DataError, match=message):
-            export_run(run, "in-toto", gate=gate_file(path, run, "pass", passed, **change))
+            export_run(run, "in-toto", gate=gate_file(path, run, "pass", passed, change))
     path.write_text("[")
     with pytest.raises(DataError, match="is no gate's result"):
         export_run(run, "in-toto", gate=path)
@@ -215,16 +256,15 @@ def test_nothing_that_was_found_is_said_of_another_model(tmp_path: Path) -> None
     record["subjects"]["reference"] = {**record["subjects"]["subject"], "fingerprint": other}
     (folder / "run.json").write_text(json.dumps(record))
     seal_run(folder)
-    own = seal_of(folder)["heading"]["id"]
-    findings = next(entry["sha256"] for entry in seal_of(folder)["files"] if entry["path"] == "findings.json")
     passed = {"a": ("block", "pass")}
     gate = gate_file(tmp_path / "gate.json", folder, "pass", passed)
     with pytest.raises(InputError, match="the role 'reference' is the model of eeeeeeeeeeee...: nothing was found of"):
         export_run(folder, "in-toto", gate=gate, role="reference")
     with pytest.raises(InputError, match="nothing was found of it"):
         export_run(folder, "cyclonedx", role="reference")
-    runs = [{"id": own, "findings_sha256": findings, "model_weights": "e" * 64}]
-    edited = gate_file(tmp_path / "edited.json", folder, "pass", passed, runs=runs)
+    own = json.loads(gate_result(folder, "pass", passed).canonical())["runs"][0]
+    runs = [{**own, "model_weights": "e" * 64}]
+    edited = gate_file(tmp_path / "edited.json", folder, "pass", passed, {"runs": runs})
     for role in (None, "reference"):
         with pytest.raises(InputError, match="nothing was found of it"):
             export_run(folder, "in-toto", gate=edited, role=role)
@@ -234,8 +274,8 @@ def test_nothing_that_was_found_is_said_of_another_model(tmp_path: Path) -> None
 
 
 def test_a_result_that_was_judged_anew_is_stated_and_an_edited_file_refused(run: Path, tmp_path: Path) -> None:
-    breached = gate_file(tmp_path / "true.json", run, "breached", {"a": ("block", "breached")}, today="2026-11-28")
-    judged = breached.read_bytes()
+    breached = gate_file(tmp_path / "true.json", run, "breached", {"a": ("block", "breached")})
+    judged = gate_result(run, "breached", {"a": ("block", "breached")})
     told = made(run, "in-toto", judged=judged)["predicate"]
     assert (told["result"], told["urn:palimpsest:gate"]["judgedAnew"]) == ("FAILED", True)
     assert told["urn:palimpsest:gate"]["waiversReadOn"] == "2026-11-28"

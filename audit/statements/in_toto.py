@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import __version__
-from .gate_result import GateResult
-from .record import SEAL_NAME, SealRecord
+from .. import __version__
+from ..runs.seal.record import SEAL_NAME, SealRecord
+from .judged import Judged, state_of
 from .subject import ModelSubject
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -22,7 +22,7 @@ _OURS = "urn:palimpsest"
 
 
 def statement(
-    seal: SealRecord, seal_sha256: str, subject: ModelSubject, gate: GateResult | None, *, location: str | None = None
+    seal: SealRecord, seal_sha256: str, subject: ModelSubject, gate: Judged | None, *, location: str | None = None
 ) -> dict[str, Any]:
     """The statement.
 
@@ -50,26 +50,31 @@ def statement(
     }
 
 
-def _result(seal: SealRecord, seal_sha256: str, gate: GateResult, location: str | None) -> dict[str, Any]:
+def _result(seal: SealRecord, seal_sha256: str, gate: Judged, location: str | None) -> dict[str, Any]:
     named: dict[str, list[str]] = {"passed": [], "warned": [], "failed": [], "unjudged": []}
-    for rule in gate.rules:
-        named[rule.state].append(rule.id)
+    said = gate.result
+    for rule in said.rules:
+        named[state_of(rule)].append(rule.id)
     configuration = [
         {"name": "plan, as canonical JSON", "digest": {"sha256": seal.heading.plan_sha256}},
-        {"name": f"policy {gate.policy}", "digest": {"sha256": gate.policy_sha256}, "mediaType": "application/toml"},
+        {
+            "name": f"policy {said.policy.name}",
+            "digest": {"sha256": said.policy.sha256},
+            "mediaType": "application/toml",
+        },
     ]
     result: dict[str, Any] = {
-        "result": gate.result,
+        "result": gate.word,
         "configuration": configuration,
         "passedTests": named["passed"],
         "warnedTests": named["warned"],
         "failedTests": named["failed"],
         f"{_OURS}:notAssessed": named["unjudged"],
         f"{_OURS}:gate": {
-            "verdict": gate.verdict,
+            "verdict": said.verdict,
             "judgedAnew": gate.anew,
-            "waiversReadOn": gate.today,
-            "outcomes": {rule.id: rule.outcome for rule in gate.rules},
+            "waiversReadOn": said.today,
+            "outcomes": {rule.id: rule.outcome for rule in said.rules},
             "digest": {"sha256": gate.sha256},
         },
         f"{_OURS}:evidence": [_seal_descriptor(seal, seal_sha256, location)],

@@ -1,0 +1,1 @@
+"""What a sealed run found, as statements that other tools read."""
