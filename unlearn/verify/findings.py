@@ -141,6 +141,7 @@ def _assumptions(loop: Loop) -> tuple[str, ...]:
 def _finding(one: Decided, *, is_remedy: bool) -> Finding:
     verdict = one.verdict
     estimates = {each.key: EstimateRecord.of(each.estimate) for each in verdict.judged}
+    estimates |= {f"kept.{rule.key}": EstimateRecord.of(rule.estimate) for rule in one.destroyed.rules}
     claim = f"{one.name}: {verdict.word}. {verdict.why}"
     how = _MEANS[verdict.word]
     if not is_remedy:

@@ -61,6 +61,12 @@ def test_a_killed_loop_goes_on_and_ends_as_an_undisturbed_one(
     for table in section.tables:
         assert {column.key for column in table.columns} - {"subject", "gold", "npo"} <= set(COLUMNS)
 
+    intact = next(table for table in section.tables if table.name == "intact").rows
+    npo = next(one for one in section.findings if one.id == "remediation.npo").estimates
+    kept = {name: one.model_dump() for name, one in npo.items() if name.startswith("kept.")}
+    assert set(kept) == {"kept.guessing", "kept.knowledge", "kept.answers"}  # so that a policy can ask for them
+    assert list(kept.values()) == [row["estimate"].model_dump() for row in intact if row["system"] == "npo"]  # type: ignore[union-attr]
+
     again = replayed(whole)
     assert (again.outcome, again.differences) == ("equal", [])
     piece = whole.folder / "measured" / "npo" / "battery.json"
