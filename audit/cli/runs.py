@@ -43,7 +43,7 @@ def list_(
             {
                 "created": summary.record.provenance.created,
                 "status": summary.state,
-                "model": _model(summary.record),
+                "model": str(summary.record.audited.get("model", "-")),
                 "verdict": verdict,
                 "folder": str(summary.folder),
             }
@@ -57,12 +57,6 @@ def list_(
             print(for_terminal(f"no readable runs in {runs}"))
     for folder, reason in unreadable:
         print(for_terminal(f"not readable: {folder}: {reason}"), file=sys.stderr)
-
-
-def _model(record: RunRecord) -> str:
-    """The model under audit, or the one that was to forget."""
-    subjects = record.subjects
-    return str(subjects.get("subject", subjects.get("baseline", {})).get("model", "-"))
 
 
 def _by_method(record: RunRecord, verdict: str) -> str:

@@ -80,8 +80,7 @@ def open_run(folder: Path, *, head: str | None = None, public_key: str | None = 
 
 def _weights(record: RunRecord) -> str | None:
     """SHA-256 of the weights of the model under audit."""
-    subject = record.subjects.get("subject", record.subjects.get("baseline", {}))
-    prints = subject.get("fingerprint")
+    prints = record.audited.get("fingerprint")
     weights = prints.get("weights") if isinstance(prints, dict) else None
     return weights if isinstance(weights, str) else None
 

@@ -176,8 +176,7 @@ def in_plain_words(
 
 def _model(record: RunRecord) -> str:
     """The model that was examined, as the run names it: the last part of a folder, or an id; "" where there is none."""
-    subject = next((record.subjects[role] for role in ("subject", "model", "baseline") if role in record.subjects), {})
-    name = str(subject.get("model", "")).rstrip("/")
+    name = str(record.audited.get("model", "")).rstrip("/")
     short = name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
     return f'the model "{short}"' if short else ""
 

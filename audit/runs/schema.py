@@ -7,13 +7,17 @@ refused, so that a file from a newer version is never half read.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..stats.estimate import Estimate, PValue
 
 SCHEMA_VERSION = 1
+
+
+# An audit's subject, the model that is steered or guarded, the one that unlearns.
+AUDITED_ROLES: Final = ("subject", "model", "baseline")
 
 
 class Record(BaseModel):
@@ -226,3 +230,13 @@ class RunRecord(Record):
     error: str | None = None
     policy_sha256: str | None = None
     self_test: SelfTestRecord | None = None
+
+    @property
+    def audited_role(self) -> str | None:
+        """Role in ``subjects`` of the model that the findings speak of; None where there is no such one."""
+        return next((role for role in AUDITED_ROLES if role in self.subjects), None)
+
+    @property
+    def audited(self) -> dict[str, Any]:
+        """What is recorded of that model; empty where there is none."""
+        return {} if self.audited_role is None else self.subjects[self.audited_role]

@@ -19,7 +19,7 @@ from ..text.safe import quoted
 from .cyclonedx import document
 from .in_toto import statement
 from .judged import Judged, judged_anew, read_judged, require_of
-from .subject import ModelSubject, audited_role, model_subject
+from .subject import ModelSubject, model_subject
 
 Format = Literal["in-toto", "cyclonedx"]
 
@@ -90,8 +90,7 @@ def export_run(
 
 def _require_audited(record: RunRecord, subject: ModelSubject, gate: Judged | None) -> None:
     """Refuses to say of one model what was found of another."""
-    role = audited_role(record)
-    told = record.subjects[role].get("fingerprint") if role is not None else None
+    told = record.audited.get("fingerprint")
     weights = told.get("weights") if isinstance(told, dict) else None
     judged = None if gate is None else gate.result.runs[0].model_weights
     if judged is not None and judged != subject.combined:

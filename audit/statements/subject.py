@@ -11,8 +11,6 @@ from ..errors import DataError, InputError
 from ..runs.schema import RunRecord
 from ..text.safe import did_you_mean, quoted
 
-_ROLES = ("subject", "model", "baseline")
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSubject:
@@ -33,11 +31,6 @@ class ModelSubject:
     weights: Mapping[str, str]
 
 
-def audited_role(record: RunRecord) -> str | None:
-    """Role of the model that the run's findings, and a gate on them, speak of; None where there is no such one."""
-    return next((one for one in _ROLES if one in record.subjects), None)
-
-
 def model_subject(record: RunRecord, role: str | None = None) -> ModelSubject:
     """The model under audit, or the one that has a given role in the run.
 
@@ -53,7 +46,7 @@ def model_subject(record: RunRecord, role: str | None = None) -> ModelSubject:
             f"the run has no model in the role {quoted(role)}; it has {', '.join(sorted(subjects))}."
             f"{did_you_mean(role, subjects)}"
         )
-    chosen = role or audited_role(record)
+    chosen = role or record.audited_role
     if chosen is None:
         raise InputError(f"the run has the models {', '.join(sorted(subjects))}. Say which one with --role.")
     told: Mapping[str, Any] = subjects[chosen]

@@ -339,6 +339,13 @@ def test_runs_of_unknown_weights_are_not_one_model(tmp_path: Path) -> None:
     assert gate(runs, loaded, today=TODAY, different_models=True).verdict == "pass"
 
 
+@pytest.mark.parametrize("role", ["subject", "model", "baseline"])
+def test_the_model_is_the_one_that_the_run_speaks_of_in_whatever_role(tmp_path: Path, role: str) -> None:
+    subjects = {role: {"model": "m", "fingerprint": {"weights": "c" * 64}}, "reference": {"model": "r"}}
+    run = run_of(tmp_path / "run", traps(CLEAR), record={"subjects": subjects})
+    assert gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY).runs[0].model_weights == "c" * 64
+
+
 def test_a_run_that_has_not_ended_and_one_that_is_none(tmp_path: Path) -> None:
     loaded = policy_of(tmp_path, rule(**AUC))
     run = run_of(tmp_path / "run", traps(CLEAR), finished=False)
