@@ -19,7 +19,7 @@ def fixed(number: float, decimals: int, landmarks: Collection[float] = ()) -> st
         return "infinite" if number > 0 else "-infinite"
     decimals = telling(number, decimals, landmarks)
     if _lands(number, decimals, landmarks):
-        return f"{number:.8g}"
+        return f"{number:.2g}" if abs(number) < 10.0**-decimals else f"{number:.8g}"
     return f"{number + 0.0:,.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
 
 

@@ -37,6 +37,7 @@ def test_digits_follow_the_width_of_the_interval(numbers: tuple[float, float, fl
         ((0.04, 0.0004, 0.08), "0.0400 [0.0004, 0.0800]"),
         ((0.5, 0.45, 0.55), "0.500 [0.450, 0.550]"),
         ((0.6, 0.49999999, 0.7), "0.600000 [0.49999999, 0.700000]"),
+        ((-2.8229e-8, -2.4931e-7, -1.2286e-12), "-2.8e-08 [-2.5e-07, -1.2e-12]"),
     ],
 )
 def test_rounding_never_lands_on_chance_zero_or_one(numbers: tuple[float, float, float], text: str) -> None:
