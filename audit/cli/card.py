@@ -15,12 +15,11 @@ from . import options
 
 if TYPE_CHECKING:
     from ..gates.opened import Opened
-    from ..gates.result import GateResult
     from ..runs.schema import OpeningRecord
+    from ..statements.judged import Judged
     from ..statements.subject import ModelSubject
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-KINDS = ("audit",)  # runs whose findings are all of one model
 
 
 @app.command()
@@ -32,6 +31,18 @@ def card(
     gate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="What `palimpsest gate RUN --format json --out FILE` wrote on this run."),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME", help="Judge the run anew by this policy; --gate must agree. Else it is believed."
+        ),
+    ] = None,
+    today: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", help="Day on which --policy reads waivers; default: that of --gate, or now."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The model's name in the card's model-index; default the one that is there.")
@@ -49,12 +60,13 @@ def card(
     from ..report.content import seal_head
     from ..report.deviations import deviations_of
     from ..report.model_card import updated_card
+    from ..runs.schema import KINDS_OF_ONE_MODEL
     from ..statements.subject import model_subject
     from ..text.files import write_bytes
 
     opened = open_run(run)
     record = opened.record
-    if record.kind not in KINDS:
+    if record.kind not in KINDS_OF_ONE_MODEL:
         raise InputError(
             f"{run} is a run of kind {record.kind!r}, which may hold numbers of several models; a card is of one. "
             "Audit that model (palimpsest audit PLAN), and give that run."
@@ -62,7 +74,7 @@ def card(
     findings = opened.run.findings()
     subject = model_subject(record)
     _refuse_place(model_card)
-    judged = None if gate is None else _gate(gate, opened)
+    judged = _gate(run, gate, policy, today, opened)
     before = _read(model_card)
     unchecked = _unchecked(model_card, subject)
     content = CardContent(
@@ -70,12 +82,15 @@ def card(
         findings=findings,
         findings_sha256=opened.told.findings_sha256,
         weights=subject.weights,
-        gate=judged,
+        gate=None if judged is None else judged.result,
+        anew=judged is not None and judged.anew,
         head=seal_head(run),
         deviations=deviations_of(record, findings, opened.run.attempts(), _opening(run)),
     )
     results = eval_results(content)
     after = updated_card(before, results, section(content), name=name, else_named=subject.name)
+    if judged is not None and not judged.anew:
+        print(for_terminal(f"warning: {gate} was believed: --policy judges the run anew."), file=sys.stderr)
     if unchecked:
         print(for_terminal(f"warning: {unchecked}"), file=sys.stderr)
     shown = options.shown(model_card)
@@ -118,12 +133,18 @@ def _opening(run: Path) -> OpeningRecord | None:
     return read_record(path, OpeningRecord, missing=f"there is no {path}") if path.is_file() else None
 
 
-def _gate(path: Path, opened: Opened) -> GateResult:
-    """The verdict, refused where it is of other runs, findings or weights."""
-    from ..statements.judged import read_judged
+def _gate(run: Path, path: Path | None, policy: str | None, today: str | None, opened: Opened) -> Judged | None:
+    """The verdict, refused where it is of other runs or findings, or not what the policy gives."""
+    from ..statements.judged import judge_now, judged_anew, read_judged
 
+    if today is not None and policy is None:
+        raise InputError("--today is for --policy, which reads waivers on that day. Give the policy, or leave it out.")
     told = opened.told
-    return read_judged(path, run_id=told.id, findings_sha256=told.findings_sha256, policy_sha256=None).result
+    known = {"run_id": told.id, "findings_sha256": told.findings_sha256, "policy_sha256": None}
+    given = None if path is None else read_judged(path, **known)  # type: ignore[arg-type]
+    if policy is None:
+        return given
+    return judged_anew(judge_now(run, policy, path, today), given, where=str(path))
 
 
 def _unchecked(card: Path, subject: ModelSubject) -> str:

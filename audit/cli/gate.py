@@ -98,14 +98,14 @@ def explain(
     public_key: PublicKey = None,
 ) -> None:
     """Say what a rule looked at, and what would have to change for it to hold."""
-    from ..gates.formats.text import explain_text
+    from ..gates.formats.text import day_text, explain_text
 
     _, result = _judge(runs, policy, today, different_models, head, public_key)
     found = next((one for one in result.rules if one.id == rule), None)
     if found is None:
         known = [one.id for one in result.rules]
         raise InputError(f"the policy has no rule {rule!r} (there are: {', '.join(known)}).{did_you_mean(rule, known)}")
-    print(explain_text(found), end="")
+    print(explain_text(found) + "\n".join([day_text(result), ""]), end="")
 
 
 @app.command()
@@ -153,14 +153,25 @@ def _judge(
 
     day = _day(today)
     loaded = load_policy(find_policy(policy))
+    _warn_of_the_day(loaded, day)
     return loaded, gate(
         runs,
         loaded,
         today=day,
+        today_given=today is not None,
         different_models=different_models,
         heads=[parse_head(one) for one in heads or ()],
         public_key=None if public_key is None else read_public_key(public_key),
     )
+
+
+def _warn_of_the_day(loaded: LoadedPolicy, day: date) -> None:
+    """Tells of waivers that count on the day that was given, and no more by the clock."""
+    now = datetime.now(UTC).date()
+    for waiver in loaded.policy.waivers:
+        if day <= waiver.last_day < now:
+            told = f"on {day} the waiver of {waiver.rule} counts; it expired on {waiver.expires}, and it is {now}."
+            print(for_terminal(f"warning: {told}"), file=sys.stderr)
 
 
 def _day(text: str | None) -> date:

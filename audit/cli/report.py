@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,9 +12,9 @@ import typer
 from ..errors import AuditError, InputError
 from ..text.safe import for_terminal
 from . import options
+from .endings import interrupted
 
 if TYPE_CHECKING:
-    from ..gates.result import GateResult
     from ..report.content import Report
     from ..report.figures import Comparison
     from ..runs.store import Run
@@ -60,15 +59,29 @@ def report(
     from ..report.write import rendered
     from ..text.files import write_bytes
 
-    kind = format or (_ENDINGS.get(out.suffix.lower(), "html") if out is not None else "html")
+    kind = format or _kind_of(out)
     target = _target(run, out, kind)
-    said, secret = _said(run, policy, today, show_text=show_text, quiet=quiet)
-    content = rendered(said, kind)
+    with interrupted("nothing was written, and the same command begins anew."):
+        said, secret = _said(run, policy, today, show_text=show_text, quiet=quiet)
+        content = rendered(said, kind)
     if target is None:
         sys.stdout.write(content.decode())
         return
     write_bytes(target, content, secret=secret)
     print(for_terminal(f"Report: {options.shown(target)}"))
+
+
+def _kind_of(out: Path | None) -> Format:
+    """The format that a file's ending asks for."""
+    if out is None:
+        return "html"
+    ending = out.suffix.lower()
+    if ending not in _ENDINGS:
+        raise InputError(
+            f"--out {out} has none of the endings {', '.join(_ENDINGS)}, so that nothing says what to write. Give one, "
+            "or --format."
+        )
+    return _ENDINGS[ending]
 
 
 def _target(run: Path, out: Path | None, kind: Format) -> Path | None:
@@ -98,6 +111,7 @@ def _said(folder: Path, policy: str | None, today: str | None, *, show_text: boo
     from ..report.content import read_report
     from ..report.write import is_secret
     from ..runs.store import Run
+    from ..statements.judged import judge_now
 
     if (folder / _COMPARISON).is_file() and not (folder / "run.json").exists():
         if policy is not None:
@@ -107,22 +121,10 @@ def _said(folder: Path, policy: str | None, today: str | None, *, show_text: boo
         return _comparison(folder, quiet=quiet), False
     opened = Run.open(folder)
     opened.findings()  # before a policy is read: without findings there is nothing to report
-    gate = None if policy is None else _gate(folder, policy, today)
+    gate = None if policy is None else judge_now(folder, policy, None, today)
     comparisons = {"extraction": _matches(opened)} if show_text and "extraction" in opened.record.plan else {}
     said = read_report(opened, gate=gate, show_text=show_text, comparisons=comparisons)
     return said, is_secret(opened, said)
-
-
-def _gate(folder: Path, policy: str, today: str | None) -> GateResult:
-    from ..gates.policy import load_policy, parse_day
-    from ..gates.shipped import find_policy
-    from ..gates.verdict import gate
-
-    try:
-        day = datetime.now(UTC).date() if today is None else parse_day(today, "--today")
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return gate([folder], load_policy(find_policy(policy)), today=day)
 
 
 def _matches(run: Run) -> Sequence[Comparison]:

@@ -6,17 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import AuditError, DataError, InputError
+from ..errors import DataError, InputError
 from . import options
 
 if TYPE_CHECKING:
-    from ..gates.result import GateResult
     from ..runs.seal.check import Checked
     from ..runs.seal.disclose import Proof
     from ..runs.seal.record import Signed
@@ -276,11 +274,12 @@ def export(
     """State what a sealed run found for other tools: an in-toto statement or CycloneDX 1.7 declarations."""
     from ..progress import progress_bars
     from ..statements.export import export_run
+    from ..statements.judged import judge_now
     from ..text.files import write_bytes
 
     if out is not None:
         _refuse_inside(out, run)
-    judged = None if policy is None else _judged(run, policy, gate, today)
+    judged = None if policy is None else judge_now(run, policy, gate, today)
     with progress_bars(quiet=quiet) as progress:
         content, secret = export_run(
             run,
@@ -304,31 +303,6 @@ def export(
             *([f"{options.shown(believed)} was believed: --policy judges the run anew."] if believed else []),
         ]
     )
-
-
-def _judged(run: Path, policy: str, given: Path | None, today: str | None) -> GateResult:
-    """A gate's result on the run, as it is now."""
-    from ..gates.policy import load_policy, parse_day
-    from ..gates.shipped import find_policy
-    from ..gates.verdict import gate
-
-    told = _day_of(given) if today is None and given is not None else today
-    try:
-        day = datetime.now(UTC).date() if told is None else parse_day(told, "--today" if today else f"today in {given}")
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return gate([run], load_policy(find_policy(policy)), today=day)
-
-
-def _day_of(path: Path) -> str | None:
-    """The day on which a gate's result read waivers; None where there is no such result, which the export refuses."""
-    from ..gates.result import GateResult
-    from ..runs.records import read_record
-
-    try:
-        return read_record(path, GateResult, missing="there is none").today
-    except AuditError:
-        return None
 
 
 def _refuse_inside(out: Path, run: Path) -> None:

@@ -11,6 +11,12 @@ from ..errors import DataError
 from ..runs.schema import EstimateRecord, Finding, Findings, PValueRecord
 from ..text.safe import did_you_mean, quoted
 
+# Beginnings of findings that an audit makes only where its plan or its data have what they are about.
+OPTIONAL: Final = (
+    "traps.all", "traps.commitment", "traps.copies_", "traps.documents", "traps.in_context", "traps.owner_",
+    "traps.power", "traps.tokens", "membership.inference", "extraction.canaries", "extraction.coverage",
+    "extraction.halves", "extraction.likelihood", "extraction.numbers", "extraction.opening",
+)  # fmt: skip
 # Findings about the instrument, not the model: they stand where another finding of their audit is confounded.
 INSTRUMENT: Final = frozenset(
     {"traps.controls", "traps.blind", "traps.power", "membership.blind", "extraction.sensitivity"}
@@ -82,15 +88,40 @@ def matching(pattern: str, known: Iterable[Entry]) -> list[Entry]:
 
 
 def beside_it(pattern: str, known: Iterable[Entry]) -> str | None:
-    """Id of a finding that ``pattern`` names and that has nothing under the pattern's address; None where none is.
+    """Id of a finding that shows that the audit of ``pattern`` was run, though nothing stands there, or None.
 
-    Its audit was run then, so that the address is mistyped or of another version: nothing that may be skipped.
+    The address is mistyped then, or of another version: nothing that may be skipped. It is the finding that the pattern
+    names itself; else any one of the same audit, unless the pattern names what an audit need not have (`OPTIONAL`).
     """
     known = list(known)
     if any(shape(pattern).fullmatch(entry.address) for entry in known):
         return None
-    of_finding = shape(pattern.rpartition("/")[0])
-    return next((entry.finding.id for entry in known if of_finding.fullmatch(entry.finding.id)), None)
+    named = pattern.rpartition("/")[0]
+    of_finding, audit = shape(named), named.partition(".")[0]
+    itself = next((entry.finding.id for entry in known if of_finding.fullmatch(entry.finding.id)), None)
+    if itself is not None or named.startswith(OPTIONAL):
+        return itself
+    return next((entry.finding.id for entry in known if entry.finding.id.partition(".")[0] == audit), None)
+
+
+def lacking(pattern: str, known: Iterable[Entry]) -> list[Entry]:
+    """Verdicts of the findings that a pattern with a wild card names and that have nothing under its address.
+
+    Findings that make no claim need not have it.
+    """
+    named = pattern.rpartition("/")[0]
+    if not any(mark in named for mark in "*?"):
+        return []
+    known = list(known)
+    have = {(one.run, one.finding.id) for one in known if shape(pattern).fullmatch(one.address)}
+    return [
+        one
+        for one in known
+        if one.address == f"{one.finding.id}/verdict"
+        and one.what != "information"
+        and shape(named).fullmatch(one.finding.id)
+        and (one.run, one.finding.id) not in have
+    ]
 
 
 def shape(pattern: str) -> re.Pattern[str]:

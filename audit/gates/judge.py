@@ -7,6 +7,7 @@ p-value falls, all else being the same.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Final
 
 from ..runs.schema import EstimateRecord, Finding, PValueRecord
@@ -16,6 +17,7 @@ from .result import Outcome, TestOutcome
 
 OPEN: Final = ("inconclusive", "confounded", "information")  # verdicts that answer nothing
 _ROUNDING: Final = 1e-9
+_PROPORTION: Final = re.compile(r"(?:^|[,;] )proportion\b")
 
 
 def number_outcome(rule: Rule, entry: Entry, reference: Entry | None = None) -> TestOutcome:
@@ -137,6 +139,25 @@ def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
     return _said(entry, "pass", shown, "Nothing.", numbers)
 
 
+def lacking_outcome(rule: Rule, entry: Entry) -> TestOutcome:
+    """A finding that a rule's pattern names and that lacks the number: else it would be passed by unseen."""
+    name = str(rule.estimate).rpartition("/")[2]
+    return _said(
+        entry,
+        "missing" if rule.on_missing == "fail" else "inconclusive",
+        f"{entry.finding.id} is {entry.what!r} and has no {name}, which {rule.estimate} asks of it.",
+        "Run the audit that gives it, or name the findings that have it.",
+    )
+
+
+def only_against(outcome: TestOutcome) -> TestOutcome:
+    """An outcome under a rule that can speak against a release alone: what does not breach it says nothing."""
+    if outcome.outcome not in ("pass", "inconclusive"):
+        return outcome
+    told = f"{outcome.reason} This rule can only speak against a release: that it is not breached confirms nothing."
+    return outcome.model_copy(update={"outcome": "not assessed", "reason": told})
+
+
 def corrected_already(entry: Entry) -> TestOutcome | None:
     """A refusal of a p-value that its room has corrected: a gate corrects over its own family."""
     if not isinstance(entry.what, PValueRecord) or "Holm" not in entry.what.method:
@@ -180,7 +201,7 @@ def _unusable(estimate: EstimateRecord, rule: Rule) -> str | None:
 
 def _is_share(estimate: EstimateRecord) -> bool:
     """Whether the method says that the number is an AUC or a proportion."""
-    plain = estimate.method.startswith(("AUC", "TPR", "proportion"))
+    plain = estimate.method.startswith(("AUC", "TPR")) or _PROPORTION.search(estimate.method) is not None
     return plain and not any(word in estimate.method for word in ("residual", "difference"))
 
 
@@ -304,6 +325,19 @@ def _too_little_power(rule: Rule, finding: Finding) -> tuple[str, str] | None:
             f"The finding states no power, and {rule.min_power:g} is asked for",
             "The audit must state what it could have seen.",
         )
+    if rule.max_effect is not None:
+        effect = finding.power_effect
+        if effect is None:
+            return (
+                f"The finding does not say as a number for which effect its power is; {rule.max_effect:g} or less is "
+                "asked for",
+                "Make the run again: the audit must state the effect that its power is for.",
+            )
+        if not effect <= rule.max_effect:  # also NaN
+            return (
+                f"Its power is for an effect of {_exact(effect)}, and counts for {_exact(rule.max_effect)} or less",
+                f"The plan must ask for power at {_exact(rule.max_effect)} or less.",
+            )
     least = power.value if power.low is None else power.low
     if not least >= rule.min_power:  # also NaN
         return (
@@ -342,8 +376,14 @@ def _interval(rule: Rule, estimate: EstimateRecord) -> str:
 def _wanted(rule: Rule) -> str:
     low, high = rule.ends
     if rule.direction == "between":
-        return f"it must lie in [{low:g}, {high:g}]"
-    return f"it must be at most {high:g}" if rule.direction == "at_most" else f"it must be at least {low:g}"
+        return f"it must lie in [{_exact(low)}, {_exact(high)}]"
+    return f"it must be at most {_exact(high)}" if rule.direction == "at_most" else f"it must be at least {_exact(low)}"
+
+
+def _exact(number: float) -> str:
+    """A limit with as many digits as it has: 0.9999999 is not 1."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def _digits(number: float | None, landmarks: list[float]) -> str:

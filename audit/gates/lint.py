@@ -28,7 +28,7 @@ def lint(path: Path, *, today: date) -> list[Problem]:
     except InputError as error:
         return _of_error(path, str(error))
     lines = Lines.of(text)
-    says = cross_problems(policy)
+    says = cross_problems(policy, text)
     says += [
         f"waivers[{at}].expires is {waiver.expires!r}, which is past: it counts no more. Take it out, or decide anew."
         for at, waiver in enumerate(policy.waivers, 1)

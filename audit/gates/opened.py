@@ -53,7 +53,8 @@ def open_run(folder: Path, *, head: str | None = None, public_key: str | None = 
         raise IncompleteRunError(
             f"{folder} has not ended ({run.state()}), so there is nothing to judge. Run its command again to finish it."
         )
-    checked = _seal(folder, head, public_key)  # before anything is read from it
+    checked = _seal(folder, head, public_key)
+    run = Run.open(folder)  # again: what was read before the seal was checked is not relied on
     record = run.record
     opening = None
     if (folder / "opening.json").exists():

@@ -13,8 +13,9 @@ Which error each rule guards, and what is corrected for:
 - A p-value rule is called breached when the p-value, corrected by Holm (1979) over all p-values that blocking rules
   look at, is at most alpha. A model that never saw anything is then blocked by p-values with a chance of at most alpha,
   whatever their dependence: Holm guards the *false block*. It makes a finding rarer, so it raises the *false pass*,
-  and a large p-value never shows that nothing is there. Therefore a blocking p-value rule must state ``min_power``, and
-  a test that was too weak, or could not have come out significant at all after the correction, is inconclusive.
+  and a large p-value never shows that nothing is there. Therefore a blocking p-value rule must state ``min_power`` and
+  the ``max_effect`` for which it counts, and a test that was too weak, or could not have come out significant at all
+  after the correction, is inconclusive.
 
 Power is what the audit states for its own family of tests; where a policy's family is larger, it is an upper bound.
 """
@@ -36,6 +37,7 @@ from ..runs.plan import load_plan
 from ..text.safe import did_you_mean, quoted
 from .estimates import shape
 from .lines import Lines
+from .shipped import shipped
 
 Direction = Literal["at_most", "at_least", "between"]
 Severity = Literal["block", "warn", "info"]
@@ -96,6 +98,9 @@ class Rule(_Table):
         clause: Of the document that the policy maps, with its short title.
         not_covered: What of the clause this rule says nothing of.
         min_power: Least power of the finding.
+        max_effect: Largest effect, in the finding's own unit (an AUC), for which that power counts: every test has
+            power for an effect that is large enough.
+        only_against: The rule can speak against a release and never for it: it is breached, or else not assessed.
         min_n: Least n of the estimate.
         level: Least level of the interval.
         on_missing: What an absent estimate is: a failure, inconclusive, or nothing.
@@ -118,6 +123,8 @@ class Rule(_Table):
     clause: Text | None = None
     not_covered: Text | None = None
     min_power: float | None = Field(default=None, gt=0, lt=1)
+    max_effect: float | None = None
+    only_against: bool = False
     min_n: int | None = Field(default=None, ge=1)
     level: float = Field(default=0.95, gt=0, lt=1)
     on_missing: Literal["fail", "inconclusive", "skip"] = "fail"
@@ -175,7 +182,7 @@ def _clause(rule: Rule) -> str | None:
 def _estimate(rule: Rule) -> str | None:
     if rule.kind == "not assessed":
         given = [name for name in ("direction", "limit", "limits", "unit", "range", "one_of", "reference", "min_power",
-                                   "min_n") if getattr(rule, name) is not None]  # fmt: skip
+                                   "max_effect", "min_n") if getattr(rule, name) is not None]  # fmt: skip
         if given:
             return f"{given[0]} without estimate; name the estimate that it speaks of."
         if rule.clause is None:
@@ -232,8 +239,22 @@ def _p_value(rule: Rule) -> str | None:
             return f"{name} is not for a p-value; its limit is the policy's alpha."
     if rule.unit not in (None, "probability"):
         return f"unit is {rule.unit!r}; a p-value is a probability."
-    if rule.severity == "block" and rule.min_power is None:
-        return "min_power is missing: a test too weak to find anything would let every model pass. Give 0.8, say."
+    if rule.severity == "block" and not rule.only_against:
+        if rule.min_power is None:
+            return "min_power is missing: a test too weak to find anything would let every model pass. Give 0.8, say."
+        if rule.max_effect is None:
+            return (
+                "max_effect is missing: every test has power for an effect that is large enough. Give the largest that "
+                "counts, such as an AUC of 0.6."
+            )
+    return None
+
+
+def _power(rule: Rule) -> str | None:
+    if rule.max_effect is not None and rule.min_power is None:
+        return "max_effect without min_power; give the power that is asked for at that effect, such as 0.8."
+    if rule.only_against and rule.min_power is not None:
+        return "min_power is for a pass, and with only_against there is none. Leave one of the two out."
     return None
 
 
@@ -284,7 +305,7 @@ def _range(rule: Rule) -> str | None:
 
 
 _CHECKS: Final[tuple[Callable[[Rule], str | None], ...]] = (
-    _name, _clause, _estimate, _verdicts, _p_value, _number, _range,
+    _name, _clause, _estimate, _verdicts, _p_value, _power, _number, _range,
 )  # fmt: skip
 
 
@@ -391,16 +412,25 @@ def load_policy(path: str | Path) -> LoadedPolicy:
             "policy: palimpsest gate policies."
         )
     policy, text = load_plan(path, Policy)
-    if problems := cross_problems(policy):
+    if problems := cross_problems(policy, text):
         raise InputError(f"{path} has {len(problems)} problems:\n" + "\n".join(f"- {one}" for one in problems)
                          if len(problems) > 1 else f"{path}: {problems[0]}")  # fmt: skip
     sha256 = hashlib.sha256(text.encode()).hexdigest()  # of what was read, not of what stands there by now
     return LoadedPolicy(policy, sha256, path, Lines.of(text))
 
 
-def cross_problems(policy: Policy) -> list[str]:
-    """What is wrong between tables that are right by themselves; each message begins with the place."""
+def cross_problems(policy: Policy, text: str) -> list[str]:
+    """What is wrong between tables that are right by themselves, and with the file of this text as a whole.
+
+    Each message begins with the place.
+    """
     problems = []
+    known = shipped()
+    if policy.name in known and text.encode() != known[policy.name].read_bytes():
+        problems.append(
+            f"name is {policy.name!r}, which is a shipped policy, and this file is not that one to the byte: a verdict "
+            "by it would pass for one by the other. Give it a name of its own."
+        )
     seen: dict[str, int] = {}
     for at, rule in enumerate(policy.rules, 1):
         if rule.id in seen:
@@ -416,6 +446,8 @@ def cross_problems(policy: Policy) -> list[str]:
         problems.append("the policy has no [[rules]]; an empty policy would pass everything.")
     elif all(rule.severity != "block" for rule in policy.rules):
         problems.append("no rule has severity 'block', so nothing could be breached and nothing be a pass.")
+    elif all(rule.severity != "block" or rule.only_against for rule in policy.rules):
+        problems.append("every rule with severity 'block' is only_against, so nothing could be a pass.")
     for at, waiver in enumerate(policy.waivers, 1):
         if waiver.rule not in seen:
             hint = did_you_mean(waiver.rule, seen)

@@ -10,12 +10,12 @@ from ..runs.schema import Record
 Outcome = Literal["pass", "breached", "inconclusive", "missing", "waived", "skipped", "not assessed"]
 Overall = Literal["pass", "breached", "inconclusive", "self-test failed"]
 EXIT_CODES: Final[dict[Overall, int]] = {"pass": 0, "breached": 1, "inconclusive": 4, "self-test failed": 5}
-EVIDENCE: Final[dict[Outcome, str]] = {
+EVIDENCE: Final[dict[Outcome, str]] = {  # the three words for a clause; the outcome says why it is not assessed
     "pass": "evidence for",
     "breached": "evidence against",
-    "inconclusive": "inconclusive",
+    "inconclusive": "not assessed",
     "missing": "not assessed",
-    "waived": "waived",
+    "waived": "not assessed",
     "skipped": "not assessed",
     "not assessed": "not assessed",
 }
@@ -67,7 +67,7 @@ class RuleOutcome(Record):
         outcome: Of the rule, after waivers.
         counts_as: What the outcome counts as where it blocks.
         before_waiver: The outcome that a waiver took the place of.
-        evidence: The outcome in words for the clause.
+        evidence: The outcome in words for the clause; that of a waived rule is what it was before.
         reason: One sentence, with the numbers.
         change: What would have to change.
         clause: Of the document that the policy maps.
@@ -154,6 +154,8 @@ class GateResult(Record):
         exit_code: Of the command.
         summary: One sentence.
         today: Day that waivers were read on.
+        today_given: Whether that day was given; else it was the clock's.
+        different_models: Whether the runs are of models with other weights, or of weights that are not recorded.
         policy: Applied.
         runs: Judged, as given.
         family: Of the corrections.
@@ -167,6 +169,8 @@ class GateResult(Record):
     exit_code: int
     summary: str
     today: str
+    today_given: bool = False
+    different_models: bool = False
     policy: GatedPolicy
     runs: tuple[GatedRun, ...]
     family: Family

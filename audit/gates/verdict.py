@@ -14,8 +14,15 @@ from ..runs.schema import PValueRecord
 from ..stats.multiplicity import holm
 from ..text.safe import counted, quoted
 from .asked import preregistered, sealed, self_test
-from .estimates import Entry, beside_it, entries, matching, nearest
-from .judge import corrected_already, number_outcome, p_value_outcome, verdict_outcome
+from .estimates import Entry, beside_it, entries, lacking, matching, nearest
+from .judge import (
+    corrected_already,
+    lacking_outcome,
+    number_outcome,
+    only_against,
+    p_value_outcome,
+    verdict_outcome,
+)
 from .opened import Opened, open_run, refuse_unlike
 from .policy import RESERVED, LoadedPolicy, Rule, Waiver
 from .result import (
@@ -33,7 +40,7 @@ from .result import (
 
 __all__ = ["GateResult", "gate"]
 
-_WORST_FIRST: Final[tuple[Outcome, ...]] = ("breached", "missing", "inconclusive", "pass")
+_WORST_FIRST: Final[tuple[Outcome, ...]] = ("breached", "missing", "inconclusive", "pass", "not assessed")
 CountsAs = Literal["pass", "breached", "inconclusive", "nothing"]
 
 
@@ -42,6 +49,7 @@ def gate(
     loaded: LoadedPolicy,
     *,
     today: date,
+    today_given: bool = False,
     different_models: bool = False,
     heads: Sequence[str] = (),
     public_key: str | None = None,
@@ -53,6 +61,7 @@ def gate(
             each.
         loaded: The policy.
         today: Day on which waivers are read.
+        today_given: Whether somebody gave that day; the result says so.
         different_models: Whether the runs may be of models with other weights.
         heads: Heads that were published for the runs' seals, one for each run in their order; none are compared where
             none are given.
@@ -93,12 +102,18 @@ def gate(
         ),
     ]
     verdict, summary = _overall(outcomes)
+    weights = [one.told.model_weights for one in opened]
+    unlike = len(opened) > 1 and (None in weights or len(set(weights)) > 1)
+    if unlike:
+        summary += " The runs are of different models, or of weights that are not recorded."
     return GateResult(
         palimpsest=__version__,
         verdict=verdict,
         exit_code=EXIT_CODES[verdict],
         summary=summary,
         today=today.isoformat(),
+        today_given=today_given,
+        different_models=unlike,
         policy=GatedPolicy(
             name=loaded.policy.name,
             title=loaded.policy.title,
@@ -172,6 +187,10 @@ def _judge_all(loaded: LoadedPolicy, known: Sequence[Entry], *, waived: Set[str]
                 if not same_run:
                     absent[rule.id] = _Absent(_absent(str(rule.reference), known).says, may_skip=False)
                 of_rule += [number_outcome(rule, entry, other) for other in same_run]
+        if matches and rule.estimate is not None:
+            of_rule += [lacking_outcome(rule, one) for one in lacking(rule.estimate, known)]
+        if rule.only_against:
+            of_rule = list(map(only_against, of_rule))
         if rule.kind == "number" and group == "block":
             levels += [max(rule.level, one.level or rule.level) for one in of_rule]
         tests.append(of_rule)
@@ -189,7 +208,7 @@ def _judge_all(loaded: LoadedPolicy, known: Sequence[Entry], *, waived: Set[str]
 
 def _absent(pattern: str, known: Sequence[Entry]) -> _Absent:
     finding = beside_it(pattern, known)
-    also = "" if finding is None else f" A run has the finding {finding}, so its audit was run."
+    also = "" if finding is None else f" A run has the finding {finding}, so the audit was run."
     return _Absent(f"No run has {pattern}.{nearest(pattern, known)}{also}", may_skip=finding is None)
 
 
@@ -229,7 +248,7 @@ def _outcome(
         outcome=outcome,
         counts_as=counts_as if rule.severity == "block" else "nothing",
         before_waiver=before,
-        evidence=EVIDENCE[outcome],
+        evidence=EVIDENCE[before or outcome],
         reason=reason,
         change=change,
         clause=rule.clause,
@@ -262,6 +281,7 @@ def _of_rule(rule: Rule, tests: Sequence[TestOutcome], absent: _Absent | None) -
     )
     counted_as: dict[Outcome, CountsAs] = {
         "breached": "breached", "missing": "breached", "inconclusive": "inconclusive", "pass": "pass",
+        "not assessed": "nothing",
     }  # fmt: skip
     return worst, counted_as[worst], reason, shown.change
 
@@ -309,7 +329,7 @@ def _overall(outcomes: Sequence[RuleOutcome]) -> tuple[Overall, str]:
     breached = [one for one in blocking if one.counts_as == "breached"]
     unsure = [one for one in blocking if one.counts_as == "inconclusive"]
     held = [one for one in blocking if one.counts_as == "pass"]
-    apart = {word: sum(one.outcome == word for one in blocking) for word in ("waived", "skipped")}
+    apart = {word: sum(one.outcome == word for one in blocking) for word in ("waived", "skipped", "not assessed")}
     beside = "".join(f" {counted(n, 'rule')} {word}." for word, n in apart.items() if n)
     if breached:
         named = ", ".join(one.id for one in breached)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..gates.result import GateResult
+from ..gates.result import GateResult, RuleOutcome
 from ..runs.schema import EstimateRecord, Findings, RunRecord
 from ..text.numbers import percent
 from ..text.safe import counted
@@ -45,6 +45,7 @@ class CardContent:
         findings_sha256: Of that file.
         weights: Name -> SHA-256 of the weights that the numbers are of.
         gate: A policy's verdict on this run; None where none was given.
+        anew: Whether the policy was put to the run for this card; else a file with its verdict was believed.
         head: Of the run's seal; None where it is not sealed.
         deviations: What departed from the plan.
     """
@@ -54,6 +55,7 @@ class CardContent:
     findings_sha256: str
     weights: Mapping[str, str]
     gate: GateResult | None = None
+    anew: bool = False
     head: str | None = None
     deviations: tuple[str, ...] = ()
 
@@ -122,13 +124,26 @@ def _head(content: CardContent) -> Iterator[str]:
     yield f"{told} **{top.label}.** {top.meaning}"
     if content.gate is not None:
         gate = shown_gate(content.gate)
-        yield from ("", f"By the policy {_text(gate.policy) or 'that was applied'}: **{gate.label}.** {gate.meaning}")
+        policy = f"{_text(gate.policy) or 'that was applied'} ({_text(gate.applied)})"
+        believed = "" if content.anew else " A file with this verdict was believed, not made anew for this card."
+        yield from ("", f"By the policy {policy}: **{gate.label}.** {gate.meaning}{believed}")
+        if gate.reading:
+            yield from ("", _text(gate.reading))
         if gate.blocking:
             yield ""
             yield from _items(
                 [f"**{_text(rule.outcome)}**: {_text(rule.title)} ({_text(rule.id)})" for rule in gate.blocking]
             )
+        if clauses := [rule for rule in content.gate.rules if rule.clause]:
+            yield ""
+            yield from _items([_clause(rule) for rule in clauses])
     yield ""
+
+
+def _clause(rule: RuleOutcome) -> str:
+    """What a rule says of its clause, and what of it nothing is said of."""
+    not_covered = f" Not covered: {_text(rule.not_covered)}" if rule.not_covered else ""
+    return f"{_text(rule.evidence.capitalize())}: {_text(rule.clause or '')} ({_text(rule.id)}).{not_covered}"
 
 
 def _table(content: CardContent) -> Iterator[str]:

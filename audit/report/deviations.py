@@ -72,6 +72,7 @@ def _opening(record: RunRecord, opening: OpeningRecord | None) -> Iterator[str]:
             ("the run's id", opening.id, record.id),
             ("the plan", opening.plan_sha256, record.plan_sha256),
             ("the policy", opening.policy_sha256, record.policy_sha256),
+            ("the moment when it began", opening.created, record.provenance.created),
         )
         if before != now
     ]

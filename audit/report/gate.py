@@ -26,17 +26,21 @@ _VERDICTS: Final[Mapping[Overall, tuple[str, str, str]]] = {
 }
 
 
+_UNLIKE: Final = " The runs are of different models, or of weights that are not recorded."
+
+
 @dataclass(frozen=True, slots=True)
 class ShownGate:
     """A verdict ready to be laid out.
 
     Attributes:
         verdict: As the gate gave it.
-        label: In a word or two.
+        label: In a word or two; of a policy that maps a document, how many clauses' rules are evidence for and against.
         meaning: One sentence.
         tone: The finding's verdict whose look it takes.
         policy: The policy's title.
         applied: Its name and SHA-256, and the day on which waivers were read.
+        reading: Whose reading of which text the policy is.
         blocking: Rules that stand in the way.
         others: Rules that do not: those that hold or were waived, and those that only warn.
         waivers: Waivers of the policy in words, whether or not they counted.
@@ -48,6 +52,7 @@ class ShownGate:
     tone: str
     policy: str
     applied: str
+    reading: str
     blocking: tuple[RuleOutcome, ...]
     others: tuple[RuleOutcome, ...]
     waivers: tuple[str, ...]
@@ -56,13 +61,19 @@ class ShownGate:
 def shown_gate(gate: GateResult) -> ShownGate:
     """The verdict with the rules that stand in the way first."""
     label, meaning, tone = _VERDICTS[gate.verdict]
+    clauses = [rule.evidence for rule in gate.rules if rule.clause is not None]
+    if clauses:  # "passed" over the clauses of a law or standard would read as if somebody complied with it
+        told = ((word, clauses.count(word)) for word in ("evidence for", "evidence against", "not assessed"))
+        label = ", ".join(f"{word} {n:,}" for word, n in told).capitalize()
     return ShownGate(
         verdict=gate.verdict,
         label=label,
-        meaning=f"{meaning} {_counts(gate)}".strip(),
+        meaning=f"{meaning} {_counts(gate)}{_UNLIKE if gate.different_models else ''}".strip(),
         tone=tone,
         policy=gate.policy.title,
-        applied=f"{gate.policy.name}, SHA-256 {gate.policy.sha256}, judged on {gate.today}",
+        applied=f"{gate.policy.name}, SHA-256 {gate.policy.sha256}, judged on {gate.today}"
+        + (", a day that was given" if gate.today_given else ""),
+        reading=gate.policy.reading,
         blocking=tuple(rule for rule in gate.rules if _blocks(rule)),
         others=tuple(rule for rule in gate.rules if not _blocks(rule)),
         waivers=tuple(_waiver(one) for one in gate.waivers),
@@ -76,6 +87,7 @@ def _counts(gate: GateResult) -> str:
         return ""
     counts = {
         "held": outcomes.count("pass"), "waived": outcomes.count("waived"), "skipped": outcomes.count("skipped"),
+        "not assessed": outcomes.count("not assessed"),
     }  # fmt: skip
     counts["breached or without an answer"] = len(outcomes) - sum(counts.values())
     told = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n or word == "held")

@@ -60,6 +60,7 @@ def report_record(report: Report) -> dict[str, Any]:
             "meaning": gate.meaning,
             "policy": gate.policy,
             "applied": gate.applied,
+            "reading": gate.reading,
             "blocking": [rule.id for rule in gate.blocking],
             "waivers": list(gate.waivers),
             "rules": [
@@ -69,6 +70,8 @@ def report_record(report: Report) -> dict[str, Any]:
                     "outcome": rule.outcome,
                     "reason": rule.reason,
                     "clause": rule.clause,
+                    "evidence": rule.evidence,
+                    "not_covered": rule.not_covered,
                 }
                 for rule in (*gate.blocking, *gate.others)
             ],

@@ -234,6 +234,8 @@ def _power(finding: Finding, *, is_needed: bool) -> str:
     if finding.power is not None:
         of = finding.power_for or "the effect that was looked for"
         return f"Power: the chance of seeing {of} is {estimate(finding.power)} ({finding.power.method})."
+    if finding.verdict == "not found":
+        return "Power: not stated for this finding; what it excludes, its intervals exclude." if is_needed else ""
     return "Power: not stated for this finding." if is_needed else ""
 
 

@@ -71,11 +71,14 @@ def _front(page: Page, limits: Limits) -> Iterator[str]:
         applied = f" ({_text(page.gate.applied, limits)})" if page.gate.applied else ""
         policy = f" Policy: {_text(page.gate.policy, limits)}{applied}." if page.gate.policy else ""
         yield from (f"**{_text(page.gate.label, limits)}.** {_text(page.gate.meaning, limits)}{policy}", "")
+        if page.gate.reading:
+            yield from (_text(page.gate.reading, limits), "")
         for title, rules in (("What blocks", page.gate.blocking), ("Other rules", page.gate.others)):
             yield from (f"### {title}", "")
             for rule in rules:
-                clause = f", clause {_text(rule.clause, limits)}" if rule.clause else ""
+                clause = f"; {_text(f'{rule.evidence}: {rule.clause}', limits)}" if rule.clause else ""
                 told = f"{_text(rule.title, limits)} ({_text(rule.id, limits)}{clause}): {_text(rule.reason, limits)}"
+                told += f" Not covered: {_text(rule.not_covered, limits)}" if rule.not_covered else ""
                 yield f"- **{_text(rule.outcome, limits)}** {told}"
             if not rules:
                 yield "- None."

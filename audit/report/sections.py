@@ -27,7 +27,8 @@ VERDICT_WORDS: dict[Verdict, tuple[str, str]] = {
     ),
     "not found": (
         "Not found",
-        "The effect was looked for with enough power and not seen. Absence of evidence has the limits listed below.",
+        "The effect was looked for and not seen, and the finding's numbers exclude one of the size that it names. "
+        "Absence of evidence has the limits listed below.",
     ),
     "information": ("Information", "A number without a verdict."),
 }

@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 
 # An audit's subject, the model that is steered or guarded, the one that unlearns.
 AUDITED_ROLES: Final = ("subject", "model", "baseline")
+# Kinds of runs whose findings are all of the weights that the run names. The others hold findings of models that the
+# run made or guarded, whose weights it does not record.
+KINDS_OF_ONE_MODEL: Final = ("audit",)
 
 
 class Record(BaseModel):
@@ -107,6 +110,7 @@ class Finding(Record):
         power: The chance (0 to 1) that this test would have seen the effect of ``power_for``; None where none is
             stated.
         power_for: That effect in words: "an AUC of 0.7 with 60 members".
+        power_effect: That effect as a number, 0.7, which a policy can bound; None where none is stated.
     """
 
     id: str
@@ -120,6 +124,7 @@ class Finding(Record):
     clause: str | None = None
     power: EstimateRecord | None = None
     power_for: str | None = None
+    power_effect: float | None = None
 
 
 class AuditSection(Record):

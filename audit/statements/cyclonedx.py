@@ -98,7 +98,9 @@ def _summary(seal: SealRecord, gate: Judged | None) -> str:
     if gate is None:
         return f"{start} No policy was applied: these are findings, not a judgement of a release."
     how = "judged anew for this document" if gate.anew else "as a file of the gate's result says, which was believed"
-    return f"{start} Policy {gate.result.policy.name}: the gate's verdict is {gate.result.verdict}, {how}."
+    said = gate.result
+    policy = f"Policy {said.policy.name}, SHA-256 {said.policy.sha256}, waivers read on {said.today}"
+    return f"{start} {policy}: the gate's verdict is {said.verdict}, {how}."
 
 
 def _component(subject: ModelSubject) -> dict[str, Any]:
@@ -123,23 +125,29 @@ def _component(subject: ModelSubject) -> dict[str, Any]:
 
 
 def _referenced(findings: Findings) -> dict[str, Finding]:
-    """Each finding under its id; where an id comes again, as in a run of several audits, with a number."""
+    """Each finding under its id; where an id comes again, as in a run of several audits, with a number.
+
+    What a confounded finding of the same audit takes the ground from is confounded too, as in the report.
+    """
     every: dict[str, Finding] = {}
     for section in findings.sections:
+        refused = any(finding.verdict == "confounded" for finding in section.findings)
         for finding in section.findings:
             ref, number = finding.id, 1
             while ref in every:
                 number += 1
                 ref = f"{finding.id}#{number}"
-            every[ref] = finding
+            beside = refused and finding.verdict not in ("confounded", "information")
+            every[ref] = finding.model_copy(update={"verdict": "confounded"}) if beside else finding
     return every
 
 
 def _claim(ref: str, finding: Finding) -> dict[str, Any]:
+    open_ = " That is no evidence." if finding.verdict == "confounded" else ""
     return {
         "bom-ref": f"claim:{ref}",
         "target": _MODEL,
-        "predicate": f"{finding.claim} (verdict: {finding.verdict})",
+        "predicate": f"{finding.claim} (verdict: {finding.verdict}){open_}",
         "reasoning": finding.how_to_read,
         "evidence": [f"evidence:{ref}", _SEAL],
     }
@@ -151,6 +159,7 @@ def _evidence(ref: str, finding: Finding, seal: SealRecord) -> dict[str, Any]:
         "p_values": finding.model_dump(mode="json")["p_values"],
         "power": None if finding.power is None else _estimate(finding.power),
         "power_for": finding.power_for,
+        "power_effect": finding.power_effect,
     }
     return {
         "bom-ref": f"evidence:{ref}",
@@ -202,13 +211,13 @@ def _standard(gate: GateResult) -> dict[str, Any]:
         "bom-ref": _STANDARD,
         "name": gate.policy.name,
         "version": f"sha256:{gate.policy.sha256}",
-        "description": "A policy of Palimpsest: rules over named estimates.",
+        "description": f"A policy for Palimpsest: rules over named estimates. {gate.policy.reading}",
         "requirements": [
             {
                 "bom-ref": f"rule:{rule.id}",
                 "identifier": rule.id,
                 "title": rule.title or rule.id,
-                **({"text": rule.clause} if rule.clause else {}),
+                **({"text": f"{rule.clause}. Not covered: {rule.not_covered}"} if rule.clause else {}),
             }
             for rule in gate.rules
         ],

@@ -11,7 +11,7 @@ from typing import Literal
 from ..errors import DataError, InputError
 from ..gates.result import GateResult
 from ..progress import Progress, silent
-from ..runs.schema import RunRecord
+from ..runs.schema import KINDS_OF_ONE_MODEL, RunRecord
 from ..runs.seal.check import verify_run
 from ..runs.seal.record import SEAL_NAME
 from ..runs.store import Run
@@ -51,7 +51,8 @@ def export_run(
         progress: As in `verify_run`.
 
     Raises:
-        InputError: The run is not sealed, has no model in that role, or did not audit it.
+        InputError: The run is not sealed, has no model in that role, or did not audit it; or a result or CycloneDX is
+            asked for of a run whose findings are of models that it does not record (`KINDS_OF_ONE_MODEL`).
         DataError: It is not as it was sealed; or the gate's result is none, or one of another run or policy.
     """
     folder = Path(folder)
@@ -76,6 +77,7 @@ def export_run(
             require_of(judged, where="the gate's result", **known)  # type: ignore[arg-type]
             result = judged_anew(judged, given, where=str(gate))
     if result is not None or format == "cyclonedx":
+        _require_kind(run.record)
         _require_audited(run.record, subject, result)
     if format == "in-toto":
         sha256 = hashlib.sha256((folder / SEAL_NAME).read_bytes()).hexdigest()
@@ -86,6 +88,17 @@ def export_run(
         made = document(seal, run.findings(), subject, result, **named)  # type: ignore[arg-type]
         secret = not stat.S_IMODE((folder / "findings.json").stat().st_mode) & 0o077
     return (json.dumps(made, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), secret
+
+
+def _require_kind(record: RunRecord) -> None:
+    """Refuses to say of a model before a remedy, guard or map what was found after it."""
+    if record.kind not in KINDS_OF_ONE_MODEL:
+        raise InputError(
+            f"{record.id} is a run of kind {quoted(record.kind)}: its findings speak of models that it made or guarded "
+            "and whose weights it does not record, and the models that it names are those before. So no verdict, claim "
+            "or pass can be stated of a model. Refer to the run alone (--format in-toto without --gate and --policy), "
+            "or audit the model that came out and export that run."
+        )
 
 
 def _require_audited(record: RunRecord, subject: ModelSubject, gate: Judged | None) -> None:

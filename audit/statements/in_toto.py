@@ -3,7 +3,9 @@
 With a gate's result the predicate is ``test-result`` v0.1: its rules are the tests, the policy and the plan are the
 configuration. Without one there is no result to state, for findings alone neither pass nor fail; the predicate is then
 ``reference`` v0.1, which only says that this evidence speaks of this model. The subjects are the weights files, because
-in-toto matches subjects by digest. Fields of our own have names that are URIs, as the framework asks.
+in-toto matches subjects by digest, each by itself: of an adapter on a base model the adapter's alone, for the base is
+shared by others. The base then stands in the predicate, and what is said is said of the two together. Fields of our own
+have names that are URIs, as the framework asks.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ def statement(
         gate: A gate's result on this run, when there is one.
         location: URI of the folder in which the run can be fetched; without it, documents have names but no place.
     """
+    predicate = _reference(seal, seal_sha256, location) if gate is None else _result(seal, seal_sha256, gate, location)
+    if subject.base:
+        predicate[f"{_OURS}:base"] = [
+            {"name": f"{subject.name}/{name}", "digest": {"sha256": sha256}} for name, sha256 in subject.base.items()
+        ]
     return {
         "_type": STATEMENT,
         "subject": [
@@ -41,12 +48,10 @@ def statement(
                 "digest": {"sha256": sha256},
                 "annotations": {"palimpsest.role": subject.role, "palimpsest.weights": subject.combined},
             }
-            for name, sha256 in subject.weights.items()
+            for name, sha256 in subject.own.items()
         ],
         "predicateType": REFERENCE if gate is None else TEST_RESULT,
-        "predicate": _reference(seal, seal_sha256, location)
-        if gate is None
-        else _result(seal, seal_sha256, gate, location),
+        "predicate": predicate,
     }
 
 
@@ -74,6 +79,7 @@ def _result(seal: SealRecord, seal_sha256: str, gate: Judged, location: str | No
             "verdict": said.verdict,
             "judgedAnew": gate.anew,
             "waiversReadOn": said.today,
+            "dayWasGiven": said.today_given,
             "outcomes": {rule.id: rule.outcome for rule in said.rules},
             "digest": {"sha256": gate.sha256},
         },

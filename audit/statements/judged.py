@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DataError, InputError
+from ..errors import AuditError, DataError, InputError
+from ..gates.policy import load_policy, parse_day
 from ..gates.result import GateResult, RuleOutcome
+from ..gates.shipped import find_policy
+from ..gates.verdict import gate
 from ..runs.records import read_record
 from ..text.safe import quoted
 
@@ -50,10 +54,11 @@ def state_of(rule: RuleOutcome) -> State:
 
 
 def side_of(rule: RuleOutcome) -> Side:
-    """Whether it is evidence for what the rule asks, against it, or leaves it open."""
-    if rule.outcome == "pass":
+    """Whether it is evidence for what the rule asks, against it, or leaves it open; a waiver changes no evidence."""
+    outcome = rule.before_waiver or rule.outcome
+    if outcome == "pass":
         return "for"
-    return "against" if rule.outcome == "breached" else "open"
+    return "against" if outcome == "breached" else "open"
 
 
 def read_judged(path: Path, *, run_id: str, findings_sha256: str | None, policy_sha256: str | None) -> Judged:
@@ -78,6 +83,36 @@ def read_judged(path: Path, *, run_id: str, findings_sha256: str | None, policy_
         raise DataError(f"{path} is no gate's result; expected what `{how}` writes. {error}") from error
     require_of(result, where=str(path), run_id=run_id, findings_sha256=findings_sha256, policy_sha256=policy_sha256)
     return Judged(result, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def judge_now(run: Path, policy: str, given: Path | None, today: str | None) -> GateResult:
+    """A gate's result on a run, as it is now.
+
+    Args:
+        run: Its folder.
+        policy: File or name.
+        given: File of an earlier result, whose day is taken where ``today`` is None.
+        today: Day on which waivers are read, "2026-12-31"; None for that of ``given``, or the clock's.
+
+    Raises:
+        InputError: The day or the policy is none, or as `gate`.
+        IncompleteRunError: As `gate`.
+        DataError: As `gate`.
+    """
+    told = _day_of(given) if today is None and given is not None else today
+    try:
+        day = datetime.now(UTC).date() if told is None else parse_day(told, "--today" if today else f"today in {given}")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return gate([run], load_policy(find_policy(policy)), today=day, today_given=told is not None)
+
+
+def _day_of(path: Path) -> str | None:
+    """The day on which a gate's result read waivers; None where there is no such result, which its reader refuses."""
+    try:
+        return read_record(path, GateResult, missing="there is none").today
+    except AuditError:
+        return None
 
 
 def judged_anew(result: GateResult, given: Judged | None, *, where: str) -> Judged:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from ..errors import DataError, InputError
 from ..runs.schema import RunRecord
 from ..text.safe import did_you_mean, quoted
+
+_ADAPTER: Final = "adapter/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class ModelSubject:
         revision: Where it has one.
         combined: The fingerprint over all weights; no file has this hash.
         weights: Name -> SHA-256 of each weights file; an adapter's files start with "adapter/".
+
+    `own` and `base` are the parts of ``weights`` that are this model's alone, and that other adapters may share.
     """
 
     role: str
@@ -29,6 +33,17 @@ class ModelSubject:
     revision: str | None
     combined: str
     weights: Mapping[str, str]
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The adapter's files where there is an adapter, else all."""
+        adapter = {name: sha for name, sha in self.weights.items() if name.startswith(_ADAPTER)}
+        return adapter or dict(self.weights)
+
+    @property
+    def base(self) -> dict[str, str]:
+        """The base model's files where there is an adapter, else none."""
+        return {name: sha for name, sha in self.weights.items() if name not in self.own}
 
 
 def model_subject(record: RunRecord, role: str | None = None) -> ModelSubject:

@@ -99,8 +99,51 @@ def test_a_gate_and_a_seal_are_told(call: Call, card: Path, tmp_path: Path) -> N
     assert call("gate", run, "--policy", "release.toml", "--format", "json", "--out", "gate.json").code == 1
     assert call("card", run, "--model-card", card, "--gate", "gate.json").code == 0
     told = card.read_text()
-    assert "By the policy Release: **Blocked.**" in told
+    sha256 = hashlib.sha256(Path("release.toml").read_bytes()).hexdigest()
+    assert f"By the policy Release (release, SHA-256 {sha256}, judged on " in told
+    assert "**Blocked.**" in told
+    assert "A file with this verdict was believed, not made anew for this card." in told
     assert told.count(json.loads((run / "seal.json").read_text())["head"]) == 2  # in the metadata and in the body
+
+
+def test_an_edited_result_of_a_gate_is_refused_where_the_policy_is_given_and_else_said_to_be_believed(
+    call: Call, refused: Refused, card: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run")
+    Path("release.toml").write_text(POLICY)
+    call("gate", run, "--policy", "release.toml", "--format", "json", "--out", "gate.json")
+    honest = ("card", run, "--model-card", card, "--policy", "release.toml", "--gate", "gate.json")
+    assert call(*honest).code == 0
+    assert "**Blocked.**" in card.read_text()
+    assert "believed" not in card.read_text()
+    card.write_text(CARD)
+    told = json.loads(Path("gate.json").read_text())
+    told.update(verdict="pass", exit_code=0)
+    for one in told["rules"]:
+        one.update(outcome="pass", counts_as="pass")
+    Path("gate.json").write_text(json.dumps(told))
+    assert "is not what the policy gives on this run: verdict 'pass', and not 'breached'" in refused(*honest)
+    assert card.read_text() == CARD
+    done = call("card", run, "--model-card", card, "--gate", "gate.json")
+    assert "gate.json was believed: --policy judges the run anew" in done.err
+    written = card.read_text()
+    assert "was believed" in written
+    assert told["policy"]["sha256"] in written
+    assert call(*honest[:-2], "--today", "2999-01-01").code == 0  # no file at all: judged for the card
+    assert "judged on 2999-01-01, a day that was given" in card.read_text()
+    assert "--today is for --policy" in refused("card", run, "--model-card", card, "--today", "2999-01-01")
+
+
+def test_the_policys_reading_and_what_it_does_not_cover_stand_in_the_card(
+    call: Call, card: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run")
+    Path("release.toml").write_text(POLICY + 'clause = "Measure 1.4"\nnot_covered = "Works without traps."\n')
+    assert call("card", run, "--model-card", card, "--policy", "release.toml").code == 0
+    told = card.read_text()
+    assert "**Evidence for 0, evidence against 1, not assessed 0.**" in told
+    assert "\nOurs.\n" in told
+    assert "- Evidence against: Measure 1.4 (traps.auc). Not covered: Works without traps." in told
 
 
 def test_a_gate_of_another_run_is_refused(call: Call, refused: Refused, card: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from audit.runs.seal.make import seal_run
 from tests.cli.conftest import Call
 from tests.gates.made import HEAD, estimate, finding, findings, rule, run_of
+from tests.runs.seal.made import KEY, OTHER_KEY
 
 AUC = {"estimate": "traps.copies_1/auc", "direction": "at_most", "limit": 0.6, "unit": "auc"}
 NUMBERS = {"clear": (0.5, 0.45, 0.55), "unsure": (0.5, 0.4, 0.65), "over": (0.9, 0.85, 0.95)}
@@ -87,6 +88,43 @@ def test_a_published_head_is_compared(call: Call, refused: Callable[..., str], t
     assert "sealed, as it was, with the head that was given" in " ".join(answer.out.split())
     assert head in answer.out
     assert "not the one that was given" in refused("gate", run, "--policy", policy, "--head", "0" * 64)
+
+
+def test_a_day_that_brings_an_expired_waiver_back_is_told(call: Call, tmp_path: Path, policy: Path) -> None:
+    """On that day the waiver counts; by the clock it does no more."""
+    held = rule(id="held", **AUC | {"limit": 0.99})
+    waiver = '[[waivers]]\nrule = "traps.auc"\nreason = "x"\napprover = "y"\nexpires = "2020-01-02"\n'
+    policy.write_text(policy.read_text(encoding="utf-8") + held + waiver, encoding="utf-8")
+    run = made(tmp_path, "over")
+    content = {path: path.read_text(encoding="utf-8").replace("2026-11-27T", "2020-01-01T")
+               for path in (run / "run.json", run / "opening.json")}  # fmt: skip
+    for path, text in content.items():
+        path.write_text(text, encoding="utf-8")
+    answer = call("gate", run, "--policy", policy, "--today", "2020-01-02")
+    assert answer.code == 0
+    assert "warning: on 2020-01-02 the waiver of traps.auc counts; it expired on 2020-01-02, and it is " in answer.err
+    assert "Waivers are read on 2020-01-02, the day that was given." in answer.out
+    told = json.loads(call("gate", run, "--policy", policy, "--today", "2020-01-02", "--format", "json").out)
+    assert told["today_given"] is True
+    explained = call("gate", "explain", "traps.auc", run, "--policy", policy, "--today", "2020-01-02")
+    assert "the day that was given" in explained.out
+    answer = call("gate", run, "--policy", policy)
+    assert (answer.code, answer.err) == (1, "")
+    assert ", today, by the clock." in answer.out
+
+
+def test_the_key_that_must_have_signed_is_compared(
+    call: Call, refused: Callable[..., str], tmp_path: Path, policy: Path
+) -> None:
+    run = made(tmp_path, "clear")
+    signed = seal_run(run, key=KEY).record.public_key
+    other = seal_run(made(tmp_path, "unsure"), key=OTHER_KEY).record.public_key
+    (tmp_path / "key.pub").write_text(str(signed), encoding="utf-8")
+    (tmp_path / "other.pub").write_text(str(other), encoding="utf-8")
+    answer = call("gate", run, "--policy", policy, "--public-key", tmp_path / "key.pub")
+    assert answer.code == 0
+    assert "with the key that was given" in " ".join(answer.out.split())
+    assert "is not as it was sealed" in refused("gate", run, "--policy", policy, "--public-key", tmp_path / "other.pub")
 
 
 def test_explain_says_what_would_have_to_change(call: Call, tmp_path: Path, policy: Path) -> None:

@@ -73,6 +73,11 @@ def test_a_run_is_drawn_again_to_the_byte_and_nothing_else_of_it_changes(call: C
     assert drawn.count(b"<svg ") > 10
 
 
+def test_an_ending_that_names_no_format_is_refused(refused: Refused, made: Path) -> None:
+    assert "--out page.txt has none of the endings .html" in refused("report", made, "--out", "page.txt")
+    assert not Path("page.txt").exists()
+
+
 def test_the_ending_names_the_format_and_json_and_markdown_are_printed(call: Call, made: Path) -> None:
     before = files(made)
     assert call("report", made, "--out", "r.md", "--quiet").code == 0
@@ -168,16 +173,29 @@ not_covered = "Texts without traps."
     assert (gate["verdict"], gate["blocking"]) == ("breached", ["traps.auc"])
     assert call("report", made, "--policy", policy, "--out", "page.html").code == 0
     page = Path("page.html").read_text(encoding="utf-8")
-    assert page.index("Blocked") < page.index("No trap is remembered") < page.index("In plain words")
+    against = "Evidence for 0, evidence against 1, not assessed 0"  # of the clauses; nobody passed or was blocked
+    assert page.index(against) < page.index("No trap is remembered") < page.index("In plain words")
+    assert "At least one blocking rule of the policy is breached." in page
+    code, markdown, _ = call("report", made, "--policy", policy, "--format", "md")
+    for told in (page.replace("<bdi>", "").replace("</bdi>", ""), markdown):
+        assert "Ours, for a test." in told
+        assert "Not covered: Texts without traps." in told
+        assert "evidence against: T-1" in told
+    assert (gate["label"], gate["reading"]) == (against, "Ours, for a test.")
+    assert [(rule["evidence"], rule["not_covered"]) for rule in gate["rules"] if rule["clause"]] == [
+        ("evidence against", "Texts without traps.")
+    ]
+    given = call("report", made, "--policy", policy, "--format", "json", "--today", "2999-01-01")
+    assert "judged on 2999-01-01, a day that was given" in json.loads(given.out)["gate"]["applied"]
     assert "Release of the model" in page
     assert f"(<bdi>release, SHA-256 {hashlib.sha256(policy.read_bytes()).hexdigest()}, judged on " in page
     text = policy.read_text(encoding="utf-8")
     waiver = '[[waivers]]\nrule = "traps.auc"\nreason = "For a test."\napprover = "A."\nexpires = "2999-12-31"\n'
     skipped = '[[rules]]\nid = "x"\ntitle = "x"\nestimate = "x/verdict"\none_of = ["found"]\non_missing = "skip"\n'
     held = text[text.index("[[rules]]") :].replace('"traps.auc"', '"traps.wide"').replace("0.55", "0.999")
-    policy.write_text(text + held + skipped + waiver, encoding="utf-8")
+    policy.write_text((text + held + skipped + waiver).replace('clause = "T-1"\n', ""), encoding="utf-8")
     told = json.loads(call("report", made, "--policy", policy, "--format", "json").out)["gate"]
-    assert told["verdict"] == "pass"
+    assert (told["verdict"], told["label"]) == ("pass", "Gate passed")
     assert "Of 3 blocking rules: 1 held, 1 waived, 1 skipped." in told["meaning"]
     assert "Every blocking rule" not in told["meaning"]
 

@@ -112,6 +112,12 @@ def test_what_cannot_be_done_says_why(run: Path, call: Call, refused: Refused, t
     assert "there is no file missing.json" in refused("runs", "check-proof", "missing.json")
 
 
+def test_that_there_is_no_opening_is_said_with_both_reasons(run: Path, call: Call) -> None:
+    (run / "opening.json").unlink()
+    said = call("runs", "seal", run).out
+    assert "opening    none: an older version made this run, or it was removed" in said
+
+
 def test_an_unfinished_run_is_code_3(tmp_path: Path, call: Call) -> None:
     from audit.runs.store import Run
 

@@ -41,8 +41,10 @@ def p_value(value: float, *, attainable: float = 0.0001, method: str = "re-deali
 
 
 def finding(id_: str, verdict: str = "information", **more: Any) -> Finding:
-    return Finding(**{"id": id_, "audit": id_.split(".")[0], "claim": f"{id_} says so.", "verdict": verdict,
-                      "how_to_read": "as it is"} | more)  # fmt: skip
+    """A finding; power that is given is for an AUC of 0.6 where nothing else is said."""
+    given = {"id": id_, "audit": id_.split(".")[0], "claim": f"{id_} says so.", "verdict": verdict,
+             "how_to_read": "as it is", "power_effect": 0.6 if more.get("power") is not None else None}  # fmt: skip
+    return Finding(**given | more)
 
 
 def findings(*made: Finding) -> Findings:

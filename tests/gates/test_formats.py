@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateResult, LoadedPo
             rule(id="skipped", estimate="no/auc", **auc, on_missing="skip"),
             rule(id="warned", estimate="b/auc", **auc, severity="warn"),
             rule(id="verdict", estimate="d*/verdict", one_of=["not found"]),
-            rule(id="p", estimate="a/p:*", min_power=0.8),
+            rule(id="p", estimate="a/p:*", min_power=0.8, max_effect=0.6),
             rule(id="clause", severity="info", clause="1.5", not_covered="All of it."),
             '[[waivers]]\nrule = "waived"\nexpires = "2026-12-31"\n',
             rule(reason=HOSTILE, approver=HOSTILE).split("\n", 3)[3],
@@ -85,7 +85,7 @@ def test_junit_holds_to_the_schema_with_a_case_for_each_rule(made: tuple[GateRes
     tree = etree.fromstring(text.encode())
     etree.XMLSchema(etree.parse(SCHEMAS / "junit-10.xsd")).assertValid(tree)
     cases = {case.get("name"): case for case in tree.iter("testcase")}
-    assert list(cases) == [one.id for one in result.rules]
+    assert list(cases) == [*(one.id for one in result.rules), "policy.verdict"]
     kinds = {name: [child.tag for child in case] for name, case in cases.items()}
     assert kinds["passes"] == ["system-out"]
     assert kinds["breached"] == kinds["missing"] == kinds["verdict"] == ["failure"]
@@ -93,9 +93,30 @@ def test_junit_holds_to_the_schema_with_a_case_for_each_rule(made: tuple[GateRes
     for name in ("waived", "skipped", "warned", "clause"):  # told, and no reason for a pipeline to go red
         assert kinds[name] == ["skipped"]
     (suite,) = tree.iter("testsuite")
-    assert (suite.get("failures"), suite.get("errors")) == ("3", "2")
+    assert kinds["policy.verdict"] == ["error"]
+    assert (suite.get("failures"), suite.get("errors")) == ("3", "3")
+    assert "Not covered: All of it." in text
     assert not BAD.search(text)
     assert tree.find(".//script") is None
+
+
+def test_junit_goes_red_where_nothing_was_tested(tmp_path: Path) -> None:
+    """All skipped: without the verdict's own case nothing would be red."""
+    skipped = rule(estimate="no/auc", direction="at_most", limit=0.6, unit="auc", on_missing="skip")
+    run = run_of(tmp_path / "run", findings(finding("a", "not found", estimates={"auc": estimate(0.5, 0.4, 0.55)})))
+    result = gate([run], policy_of(tmp_path, skipped), today=TODAY)
+    (suite,) = etree.fromstring(as_junit(result).encode()).iter("testsuite")
+    assert (result.exit_code, suite.get("failures"), suite.get("errors")) == (4, "0", "1")
+    held = gate([run], policy_of(tmp_path, skipped.replace("no/auc", "a/auc")), today=TODAY)
+    (suite,) = etree.fromstring(as_junit(held).encode()).iter("testsuite")
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+
+
+def test_whose_reading_a_policy_is_stands_in_every_format(made: tuple[GateResult, LoadedPolicy]) -> None:
+    result, loaded = made
+    for text in (as_text(result), as_junit(result), as_github(result, loaded.path), as_sarif(result, loaded.path)):
+        assert "Ours, for tests." in text
+        assert result.policy.sha256 in text
 
 
 def test_sarif_holds_to_the_schema_and_points_at_the_rules(made: tuple[GateResult, LoadedPolicy]) -> None:

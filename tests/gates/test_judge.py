@@ -74,7 +74,7 @@ def test_between_limits_neither_a_wider_interval_nor_one_further_off_comes_to_pa
 
 @given(ps=st.lists(unit, min_size=1, max_size=6), at=st.integers(0, 5), factor=unit)
 def test_a_smaller_p_value_never_makes_any_rule_come_out_better(ps: list[float], at: int, factor: float) -> None:
-    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     strong = finding("f", "not found", power=power(0.9))
 
     def outcomes(values: list[float]) -> list[int]:
@@ -136,6 +136,7 @@ def test_a_number_that_decides_nothing_never_passes(what: EstimateRecord, outcom
         ("percent", 60.0, "made", "all its numbers lie in [0, 1], as a share's do"),
         ("number", 60.0, "AUC inside strata, DeLong on the logit scale", "the limit is 60, and by its method (AUC"),
         ("ratio", 60.0, "proportion, Wilson score interval", "the limit is 60, and by its method (proportion"),
+        ("number", 60.0, "rows that are hits; proportion, Wilson score interval", "the limit is 60, and by its method"),
     ],
 )
 def test_a_limit_in_another_unit_than_the_estimate_is_no_limit(unit: str, limit: float, method: str, said: str) -> None:
@@ -157,10 +158,11 @@ def test_a_limit_in_another_unit_than_the_estimate_is_no_limit(unit: str, limit:
         estimate(0.9, 95.0, 99.0),
         estimate(0.9, None, None, n=0),
         estimate(0.99, 0.95, 0.97),
+        estimate(1.5, 1.5, 1.5),  # which agrees with itself, and is no probability
     ],
 )
 def test_power_that_contradicts_itself_is_no_power(stated: EstimateRecord) -> None:
-    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     made = Entry("f/p:x", "run", finding("f", "not found", power=stated), p_value(0.4))
     found = p_value_outcome(rule, made, corrected=0.4, tests=1, alpha=0.05)
     assert found.outcome == "inconclusive"
@@ -168,7 +170,7 @@ def test_power_that_contradicts_itself_is_no_power(stated: EstimateRecord) -> No
 
 
 def test_a_p_value_that_cannot_be_decides_nothing() -> None:
-    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     for p in (p_value(0.5).model_copy(update={"n": 0}), p_value(0.5, attainable=0.6)):
         made = Entry("f/p:x", "run", finding("f", "not found", power=power(0.9)), p)
         found = p_value_outcome(rule, made, corrected=0.5, tests=1, alpha=0.05)
@@ -207,7 +209,7 @@ def test_another_kind_of_thing_than_the_rule_asks_for_is_missing() -> None:
         a_rule(direction="at_most", limit=0.6),
         Rule(id="r", title="t", estimate="f/verdict", one_of=("found",)),
     )
-    of_p = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    of_p = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     for said in (
         number_outcome(number, entry("found")),
         verdict_outcome(verdict, entry(estimate(0.5, 0.4, 0.6))),
@@ -221,7 +223,7 @@ def test_a_confounded_finding_passes_no_rule_and_breaches_none() -> None:
     rule = a_rule(direction="at_most", limit=0.6)
     for numbers in ((0.1, 0.0, 0.2), (0.9, 0.8, 1.0)):
         assert judged(rule, estimate(*numbers), "confounded").outcome == "inconclusive"
-    of_p = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    of_p = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     made = Entry("f/p:x", "run", finding("f", "confounded", power=power(0.9)), p_value(0.0001))
     assert p_value_outcome(of_p, made, corrected=0.0001, tests=1, alpha=0.05).outcome == "inconclusive"
 
@@ -251,19 +253,26 @@ def test_a_difference_to_a_reference_is_judged_with_both_uncertainties() -> None
 @pytest.mark.parametrize(("stated", "outcome"), [(None, "inconclusive"), (0.5, "inconclusive"), (0.85, "pass")])
 def test_a_test_that_could_see_nothing_is_no_pass(stated: float | None, outcome: str) -> None:
     more = {} if stated is None else {"power": power(stated), "power_for": "an AUC of 0.6"}
-    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     made = Entry("f/p:x", "run", finding("f", "not found", **more), p_value(0.4))
     found = p_value_outcome(rule, made, corrected=0.4, tests=1, alpha=0.05)
     assert found.outcome == outcome
-    of_verdict = Rule(id="r", title="t", estimate="f/verdict", one_of=("not found",), min_power=0.8)
+    of_verdict = Rule(id="r", title="t", estimate="f/verdict", one_of=("not found",), min_power=0.8, max_effect=0.6)
     assert verdict_outcome(of_verdict, Entry("f/verdict", "run", made.finding, "not found")).outcome == outcome
+    for effect in (0.61, math.nan, None):  # every test has power for an effect that is large enough
+        other = made.finding.model_copy(update={"power_effect": effect})
+        for of, what in ((rule, p_value(0.4)), (of_verdict, "not found")):
+            made = Entry(str(of.estimate), "run", other, what)
+            judged = verdict_outcome(of, made) if what == "not found" else p_value_outcome(
+                of, made, corrected=0.4, tests=1, alpha=0.05)  # type: ignore[arg-type]  # fmt: skip
+            assert judged.outcome == "inconclusive"
     by_value = EstimateRecord.model_construct(**estimate(None, None, None).model_dump() | {"value": math.inf})
     made = Entry("f/p:x", "run", finding("f").model_copy(update={"power": by_value}), p_value(0.4))
     assert p_value_outcome(rule, made, corrected=0.4, tests=1, alpha=0.05).outcome == "inconclusive"
 
 
 def test_a_design_that_could_not_be_significant_is_no_pass() -> None:
-    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8)
+    rule = Rule(id="r", title="t", estimate="f/p:x", min_power=0.8, max_effect=0.6)
     made = Entry("f/p:x", "run", finding("f", "not found", power=power(0.9)), p_value(0.4, attainable=0.02))
     assert p_value_outcome(rule, made, corrected=0.8, tests=2, alpha=0.05).outcome == "pass"
     found = p_value_outcome(rule, made, corrected=1.0, tests=3, alpha=0.05)

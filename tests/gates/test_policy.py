@@ -11,11 +11,12 @@ import pytest
 from audit.errors import InputError
 from audit.gates.lint import lint
 from audit.gates.policy import Policy, load_policy
+from audit.gates.shipped import shipped
 from audit.runs.plan import load_plan
 from tests.gates.made import HEAD, policy_of, rule
 
 AUC = {"estimate": "traps.copies_1/auc", "direction": "at_most", "limit": 0.6, "unit": "auc"}
-P = {"estimate": "traps.copies_*/p:arm", "min_power": 0.8}
+P = {"estimate": "traps.copies_*/p:arm", "min_power": 0.8, "max_effect": 0.6}
 
 
 def refusal(tmp_path: Path, text: str, **more: str) -> str:
@@ -64,6 +65,10 @@ def test_every_kind_of_rule_is_read(tmp_path: Path) -> None:
         (AUC | {"id": "Mine"}, "rules[1].id is 'Mine'; expected a text like"),
         (AUC | {"min_power": 1.5}, "rules[1].min_power is 1.5; expected a number below 1"),
         ({"estimate": "a/p:b"}, "min_power is missing: a test too weak to find anything would let every model pass"),
+        ({"estimate": "a/p:b", "min_power": 0.8}, "max_effect is missing: every test has power for an effect"),
+        (AUC | {"max_effect": 0.6}, "max_effect without min_power"),
+        (AUC | {"min_power": 0.8, "only_against": True}, "min_power is for a pass, and with only_against"),
+        (AUC | {"only_against": True}, "every rule with severity 'block' is only_against, so nothing could be a pass"),
         (P | {"direction": "at_most"}, "a small one speaks against the release"),
         (P | {"limit": 0.01}, "rules[1].limit is 0.01, and alpha in [multiplicity] 0.05"),
         ({"estimate": "a/verdict", "one_of": ["not found", "inconclusive"]}, "it is no ground for a pass"),
@@ -82,6 +87,21 @@ def test_every_kind_of_rule_is_read(tmp_path: Path) -> None:
 )
 def test_a_rule_that_says_too_little_or_too_much_is_refused(tmp_path: Path, keys: dict[str, object], said: str) -> None:
     assert said in refusal(tmp_path, rule(**keys))
+
+
+def test_no_file_takes_the_name_of_a_shipped_policy(tmp_path: Path) -> None:
+    """Else a verdict by it would pass for one by that policy; a copy to the byte is that policy."""
+    false = HEAD.replace('"made"', '"strict"')
+    said = refusal(tmp_path, rule(**AUC | {"limit": 0.99}), head=false)
+    assert "name is 'strict', which is a shipped policy, and this file is not that one to the byte" in said
+    (problem,) = lint(tmp_path / "policy.toml", today=date(2026, 11, 28))
+    assert (problem.line, problem.says in said) == (3, True)
+    copy = tmp_path / "copy.toml"
+    copy.write_bytes(shipped()["strict"].read_bytes())
+    assert load_policy(copy).sha256 == load_policy(shipped()["strict"]).sha256
+    copy.write_text(copy.read_text(encoding="utf-8").replace("limit = 0.01\n", "limit = 0.02\n"), encoding="utf-8")
+    with pytest.raises(InputError, match="is not that one to the byte"):
+        load_policy(copy)
 
 
 def test_the_hash_is_of_the_text_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

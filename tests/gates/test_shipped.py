@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from audit.errors import InputError
+from audit.gates.asked import instruments_of
 from audit.gates.estimates import entries
 from audit.gates.lint import lint
 from audit.gates.policy import load_policy
@@ -62,7 +63,8 @@ def test_a_mapping_says_whose_reading_it_is_and_what_is_not_covered(name: str) -
     policy = load_policy(shipped()[name]).policy
     assert "reading" in policy.reading
     assert "has seen it" in policy.reading or "has not seen it" in policy.reading
-    assert all(rule.clause and rule.not_covered for rule in policy.rules)
+    about_the_model = [rule for rule in policy.rules if not rule.id.startswith("instrument.")]
+    assert all(rule.clause and rule.not_covered for rule in about_the_model)
     for clause in CLAUSES[name]:
         assert any((rule.clause or "").startswith(clause) for rule in policy.rules), clause
 
@@ -152,7 +154,7 @@ def test_a_clean_model_passes_and_one_that_memorised_does_not(tmp_path: Path, na
         made = record.provenance
         known = SelfTestRecord(
             moment=made.created, palimpsest=made.palimpsest, commit=made.commit, passed=True,
-            instruments={"traps": True}, sha256="0" * 64,
+            instruments=dict.fromkeys(instruments_of("traps", "extraction"), True), sha256="0" * 64,
         )  # fmt: skip
         (folder / "run.json").write_text(
             record.model_copy(update={"self_test": known}).model_dump_json(), encoding="utf-8"
@@ -201,3 +203,45 @@ def test_a_file_of_a_shipped_policys_name_is_not_taken_for_it(tmp_path: Path, mo
 def test_a_run_that_audited_nothing_passes_no_policy(tmp_path: Path, name: str) -> None:
     run = run_of(tmp_path / "run", findings())
     assert gate([run], load_policy(shipped()[name]), today=TODAY).exit_code in (1, 4, 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traps_found_of_one_owner_pass_no_policy(tmp_path: Path, name: str) -> None:
+    """The arms dilute one owner's traps among those of many; the audit says "found" of the owner and overall."""
+    made = [
+        one.model_copy(update={"verdict": "found"}) if one.id == "traps.overall" else one
+        for one in _known(planted=False).sections[0].findings
+    ]
+    owner = finding(
+        "traps.owner_1", "found", estimates={"auc": estimate(0.8, 0.72, 0.87)}, p_values={"all": p_value(0.0001)}
+    )
+    result = gate([run_of(tmp_path / "run", findings(*made, owner))], load_policy(shipped()[name]), today=TODAY)
+    assert any(one.counts_as == "breached" and not one.id.startswith("policy.") for one in result.rules), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_power_counts_for_the_effect_that_the_policy_means(tmp_path: Path, name: str) -> None:
+    """A plan that calls an AUC of 0.95 negligible has power 0.99 for it with 10 traps, and excludes it soon."""
+    weak = {"power": power(0.999), "power_for": "an AUC of 0.95 with 10 traps", "power_effect": 0.95}
+    known = _known(planted=False).sections[0].findings
+    for estimates, at in (({"auc": estimate(0.62, 0.42, 0.8, n=604)}, "size"), (None, "test")):
+        made = [
+            one.model_copy(update=weak | ({} if estimates is None else {"estimates": estimates}))
+            if one.id.startswith("traps.copies_")
+            else one
+            for one in known
+        ]
+        run = run_of(tmp_path / at, findings(*made))
+        result = gate([run], load_policy(shipped()[name]), today=TODAY)
+        by_test = next(one for one in result.rules if any("/p:arm" in test.address for test in one.tests))
+        assert "Its power is for an effect of 0.95, and counts for 0.6 or less" in by_test.reason
+        assert result.verdict != "pass"
+
+
+def test_what_confirms_nothing_is_no_evidence_for_a_clause(tmp_path: Path) -> None:
+    """Traps that are not found confirm no record of the data, and sound scores verify no AI system."""
+    result = gate([run_of(tmp_path / "run", _known(planted=False))], load_policy(shipped()["iso-42001"]), today=TODAY)
+    told = {one.id: one for one in result.rules}
+    assert (told["a.7.5.traps"].outcome, told["a.7.5.traps"].evidence) == ("not assessed", "not assessed")
+    assert told["instrument.controls"].clause is None
+    assert {one.evidence for one in result.rules} <= {"evidence for", "evidence against", "not assessed"}

@@ -20,7 +20,7 @@ from tests.gates.made import estimate, finding, findings, p_value, policy_of, po
 TODAY = date(2026, 11, 28)
 AUC = {"estimate": "traps.copies_*/auc", "direction": "at_most", "limit": 0.6, "unit": "auc"}
 VERDICT = {"id": "v", "estimate": "traps.overall/verdict", "one_of": ["not found"]}
-P = {"id": "p", "estimate": "traps.copies_*/p:arm", "min_power": 0.8}
+P = {"id": "p", "estimate": "traps.copies_*/p:arm", "min_power": 0.8, "max_effect": 0.6}
 CLEAR, UNSURE, OVER = (0.5, 0.45, 0.55), (0.5, 0.4, 0.65), (0.9, 0.85, 0.95)
 
 
@@ -231,7 +231,8 @@ def test_a_waiver_that_is_not_needed_is_told(tmp_path: Path) -> None:
 
 def self_test(**keys: Any) -> SelfTestRecord:
     given = {"moment": "2026-11-20T12:00:00+00:00", "palimpsest": "0.1.0", "commit": "c", "passed": True,
-             "instruments": {"traps": True}, "sha256": "0" * 64}  # fmt: skip
+             "instruments": dict.fromkeys(("statistics", "log-probabilities", "traps"), True),
+             "sha256": "0" * 64}  # fmt: skip
     return SelfTestRecord(**given | keys)
 
 
@@ -392,3 +393,101 @@ def test_two_gates_on_one_run_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
     read = GateResult.model_validate_json(first)
     assert read.canonical() == first
+
+
+@pytest.mark.parametrize("on_missing", ["skip", "inconclusive", "fail"])
+def test_an_audit_that_was_run_is_not_skipped_by_a_mistyped_finding(tmp_path: Path, on_missing: str) -> None:
+    """extraction.overal/verdict: the audit is there, its finding's name is not."""
+    made = findings(finding("extraction.overall", "found"), finding("traps.overall", "not found"))
+    mistyped = rule(id="x", estimate="extraction.overal/verdict", one_of=["not found"], on_missing=on_missing)
+    result = judged(tmp_path, mistyped + rule(**VERDICT), made)
+    assert outcomes(result)["x"] == "missing"
+    assert result.verdict == ("breached" if on_missing == "fail" else "inconclusive")
+    absent = rule(id="x", estimate="membership.overall/verdict", one_of=["not found"], on_missing="skip")
+    result = gate([tmp_path / "run"], policy_of(tmp_path, absent + rule(**VERDICT)), today=TODAY)
+    assert (result.verdict, outcomes(result)["x"]) == ("pass", "skipped")  # that audit was not run
+
+
+@pytest.mark.parametrize(("on_missing", "outcome"), [("fail", "missing"), ("skip", "inconclusive")])
+def test_a_pattern_looks_at_every_finding_that_it_names(tmp_path: Path, on_missing: str, outcome: str) -> None:
+    """An arm whose p-value was left out is not passed by; a finding that makes no claim is."""
+    made = findings(
+        finding("traps.copies_1", "not found", p_values={"arm": p_value(0.5)}, power=power(0.9)),
+        finding("traps.copies_64", "found", estimates={"auc": estimate(*OVER)}, power=power(0.9)),
+        finding("traps.copies_all", "information"),
+    )
+    result = judged(tmp_path, rule(**P, on_missing=on_missing), made)
+    assert result.verdict != "pass"
+    assert (outcomes(result)["p"], len(result.rules[-1].tests)) == (outcome, 2)
+    assert "traps.copies_64 is 'found' and has no p:arm" in result.rules[-1].reason
+
+
+def test_a_rule_that_can_only_speak_against_is_breached_or_says_nothing(tmp_path: Path) -> None:
+    """Traps that are found contradict a record; traps that are not found confirm none."""
+    against = rule(id="a", estimate="traps.overall/verdict", one_of=["not found"], only_against=True)
+    for verdict, outcome, counts in (
+        ("found", "breached", "breached"),
+        ("not found", "not assessed", "nothing"),
+        ("inconclusive", "not assessed", "nothing"),
+    ):
+        run = run_of(tmp_path / verdict, traps(CLEAR, verdict=verdict))
+        result = gate([run], policy_of(tmp_path, against + rule(**AUC)), today=TODAY)
+        one = next(one for one in result.rules if one.id == "a")
+        assert (one.outcome, one.counts_as) == (outcome, counts)
+        assert one.evidence == ("evidence against" if verdict == "found" else "not assessed")
+        assert result.verdict == ("breached" if verdict == "found" else "pass")
+        assert ("1 rule not assessed." in result.summary) is (verdict != "found")
+
+
+def test_a_waiver_changes_no_evidence(tmp_path: Path) -> None:
+    result = judged(tmp_path, rule(**AUC) + rule(**VERDICT) + waiver(), traps(OVER))
+    one = next(one for one in result.rules if one.id == "r")
+    assert (one.outcome, one.evidence) == ("waived", "evidence against")
+
+
+def test_the_text_says_on_which_day_waivers_were_read_and_that_models_differ(tmp_path: Path) -> None:
+    one = run_of(tmp_path / "one", traps(CLEAR))
+    other = run_of(tmp_path / "other", findings(finding("x", "not found")), model="other")
+    loaded = policy_of(tmp_path, rule(**AUC))
+    result = gate([one, other], loaded, today=TODAY, different_models=True)
+    text = " ".join(as_text(result).split())
+    assert f"Waivers are read on {TODAY.isoformat()}, today, by the clock." in text
+    assert "The runs are of different models" in result.summary
+    assert result.different_models
+    given = gate([one], loaded, today=TODAY, today_given=True, different_models=True)
+    assert f"{TODAY.isoformat()}, the day that was given" in as_text(given)
+    assert not given.different_models
+
+
+def test_the_weights_of_a_loop_are_said_to_be_those_before(tmp_path: Path) -> None:
+    loaded = policy_of(tmp_path, rule(**AUC))
+    for kind in ("audit", "remediation"):
+        run = run_of(tmp_path / kind, traps(CLEAR), record={"kind": kind})
+        (run / "opening.json").unlink()
+        text = " ".join(as_text(gate([run], loaded, today=TODAY)).split())
+        assert ("findings are of models made from them" in text) is (kind == "remediation")
+
+
+def test_what_the_corrections_hold_for_is_told(tmp_path: Path) -> None:
+    told = " ".join(as_text(judged(tmp_path, rule(**AUC), traps(CLEAR))).split())
+    assert "This holds for runs that were not picked out of several; waived rules are left out." in told
+    assert "called breached though all hold in at most about 0.025 of cases" in told
+
+
+def test_a_limit_is_shown_with_all_its_digits(tmp_path: Path) -> None:
+    result = judged(tmp_path, rule(**AUC | {"limit": 0.9999999}), traps(CLEAR))
+    assert "it must be at most 0.9999999" in result.rules[-1].reason
+
+
+def test_a_seal_of_another_key_is_refused(tmp_path: Path) -> None:
+    from audit.runs.seal.make import seal_run
+    from tests.runs.seal.made import KEY, OTHER_KEY
+
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    signed = seal_run(run, key=KEY).record.public_key
+    loaded = policy_of(tmp_path, rule(**AUC))
+    result = gate([run], loaded, today=TODAY, public_key=signed)
+    assert result.runs[0].seal == "sealed and signed, as it was, with the key that was given"
+    other = run_of(tmp_path / "other", traps(CLEAR))
+    with pytest.raises(DataError, match="is not as it was sealed"):
+        gate([run], loaded, today=TODAY, public_key=seal_run(other, key=OTHER_KEY).record.public_key)

@@ -72,7 +72,7 @@ def hostile_report(payload: str, record: RunRecord, findings: Findings) -> Repor
     marked = MarkedTexts(
         change("title"), change("how"), ((1, change("legend")),), (MarkedText(change("t"), change("n"), pieces),)
     )
-    rule = {name: change(name) for name in ("id", "title", "reason", "clause", "change", "evidence")}
+    rule = {name: change(name) for name in ("id", "title", "reason", "clause", "not_covered", "change", "evidence")}
     waiver = {name: change(name) for name in ("rule", "reason", "approver", "expires", "why")}
     gate = GateResult(
         palimpsest="p", verdict="breached", exit_code=1, summary=change("summary"), today=change("today"),

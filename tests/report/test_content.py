@@ -14,6 +14,7 @@ from audit.report.drawing import DRAWN, QUOTED
 from audit.report.layout import laid_out, reading
 from audit.report.limits import LEVELS
 from audit.report.render import render_html
+from audit.report.sections import VERDICT_WORDS
 from audit.runs.schema import (
     AuditSection,
     Column,
@@ -49,21 +50,22 @@ def test_every_place_in_the_table_of_figures_exists(place: str) -> None:
 
 def test_a_clean_run_has_no_deviation(record: RunRecord) -> None:
     clean = record.model_copy(update={"provenance": record.provenance.model_copy(update={"dirty": False})})
-    opening = OpeningRecord(id=record.id, kind="traps", created="x", plan_sha256=record.plan_sha256)
+    made = record.provenance.created
+    opening = OpeningRecord(id=record.id, kind="traps", created=made, plan_sha256=record.plan_sha256)
     assert deviations_of(clean, Findings(sections=()), (clean.provenance,), opening) == ()
 
 
 def test_each_departure_from_the_plan_is_told(record: RunRecord) -> None:
     """Of the findings, a second attempt with another version, uncommitted code, and an opening that was exchanged."""
     later = record.provenance.model_copy(update={"packages": {**record.provenance.packages, "numpy": "2.3.6"}})
-    opening = OpeningRecord(id=record.id, kind="traps", created="x", plan_sha256="0" * 64)
+    opening = OpeningRecord(id=record.id, kind="traps", created="2020-01-01T00:00:00+00:00", plan_sha256="0" * 64)
     found = Findings(sections=(), deviations=("Three rows were left out.",))
     told = deviations_of(record, found, (record.provenance, later), opening)
     assert told[0] == "Three rows were left out."
     assert "it took 2 attempts" in told[1]
     assert told[2] == "Between the first attempt and attempt 2 these changed: numpy from 2.3.5 to 2.3.6."
     assert "changes that were not committed" in told[3]
-    assert "does not fit run.json: the plan differs" in told[4]
+    assert "does not fit run.json: the plan, the moment when it began differ" in told[4]
     assert "There is no opening.json" in deviations_of(record, found, (record.provenance,), None)[-1]
 
 
@@ -82,14 +84,17 @@ def test_controls_calibrate_and_where_there_are_none_that_is_said(record: RunRec
 
 def test_a_finding_tells_its_power_or_that_none_is_stated(record: RunRecord) -> None:
     told = finding("a", "not found", power=ESTIMATE, power_for="an AUC of 0.7 with 60 members")
-    findings = Findings(sections=(section("traps", told, finding("b", "inconclusive"), finding("c", "found")),))
-    first, second, third = laid_out(Report(record, findings), LEVELS[0]).findings
+    others = (finding("b", "inconclusive"), finding("c", "found"), finding("d", "not found"))
+    findings = Findings(sections=(section("traps", told, *others),))
+    first, second, third, fourth = laid_out(Report(record, findings), LEVELS[0]).findings
     assert first.power == (
         "Power: the chance of seeing an AUC of 0.7 with 60 members is 0.900 [0.800, 0.950] (simulation of 2,000 "
         "audits)."
     )
     assert second.power == "Power: not stated for this finding."
     assert third.power == ""
+    assert fourth.power == "Power: not stated for this finding; what it excludes, its intervals exclude."
+    assert "power" not in VERDICT_WORDS["not found"][1]  # which is said of every "not found", stated or not
     assert "No p-value is given" in second.p_note
 
 

@@ -304,3 +304,55 @@ def test_an_export_that_quotes_secret_findings_is_secret(tmp_path: Path) -> None
     seal_run(folder)
     assert export_run(folder, "cyclonedx")[1]
     assert not export_run(folder, "in-toto")[1]
+
+
+@pytest.mark.parametrize("kind", ["remediation", "unlearning", "eco", "steer"])
+def test_what_passed_of_a_changed_model_is_not_said_of_the_model_before(tmp_path: Path, kind: str) -> None:
+    """A loop's findings speak of remedied models; its subject, and a baseline, are the model before."""
+    folder = make_run(tmp_path / "run", policy="a" * 64, kind=kind)
+    seal_run(folder)
+    gate = gate_file(tmp_path / "gate.json", folder, "pass", {"forgetting.verdict": ("block", "pass")})
+    judged = gate_result(folder, "pass", {"forgetting.verdict": ("block", "pass")})
+    for given in ({"gate": gate}, {"judged": judged}):
+        with pytest.raises(InputError, match=f"is a run of kind '{kind}': its findings speak of models that it made"):
+            export_run(folder, "in-toto", **given)  # type: ignore[arg-type]
+    for given in ({"gate": gate}, {}):
+        with pytest.raises(InputError, match="no verdict, claim or pass can be stated of a model"):
+            export_run(folder, "cyclonedx", **given)  # type: ignore[arg-type]
+    assert made(folder, "in-toto")["predicateType"].endswith("reference/v0.1")
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_base_model_alone_is_not_said_to_have_passed(tmp_path: Path, gated: bool) -> None:
+    """in-toto matches each subject by itself: a base that many adapters share is none."""
+    folder = make_run(tmp_path / "run", policy="a" * 64)
+    record = json.loads((folder / "run.json").read_text())
+    files = {"model.safetensors": "4" * 64, "adapter/adapter_model.safetensors": "5" * 64}
+    record["subjects"]["subject"]["fingerprint"]["files"] = files
+    (folder / "run.json").write_text(json.dumps(record))
+    seal_run(folder)
+    gate = gate_file(tmp_path / "gate.json", folder, "pass", {"a": ("block", "pass")}) if gated else None
+    told = made(folder, "in-toto", gate=gate)
+    assert [one["digest"]["sha256"] for one in told["subject"]] == ["5" * 64]
+    (base,) = told["predicate"]["urn:palimpsest:base"]
+    assert base["digest"]["sha256"] == "4" * 64
+    _check_descriptor(base)
+
+
+def test_a_waived_breach_stays_a_counter_claim(run: Path, tmp_path: Path) -> None:
+    result = gate_result(run, "pass", {"a": ("block", "pass"), "old": ("block", "waived")})
+    rules = [one.model_copy(update={"before_waiver": "breached"}) if one.id == "old" else one for one in result.rules]
+    bom = made(run, "cyclonedx", judged=result.model_copy(update={"rules": tuple(rules)}))
+    mapped = {one["requirement"]: one for one in bom["declarations"]["attestations"][0]["map"]}
+    assert mapped["rule:old"]["counterClaims"] == ["claim:rule:old"]
+
+
+def test_a_claim_beside_a_confounded_one_is_no_evidence(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    told = json.loads((folder / "findings.json").read_text())
+    (first,) = told["sections"][0]["findings"]
+    told["sections"][0]["findings"].append({**first, "id": "traps.overall", "verdict": "confounded"})
+    (folder / "findings.json").write_text(json.dumps(told))
+    seal_run(folder)
+    claims = made(folder, "cyclonedx")["declarations"]["claims"]
+    assert [one["predicate"].rpartition("(")[2] for one in claims] == ["verdict: confounded) That is no evidence."] * 2

@@ -227,6 +227,9 @@ def test_every_finding_says_how_to_read_it_and_the_section_what_it_cannot_show()
         plan=PLAN,
     )
     assert section.findings[0].verdict == "found"
+    stated = [finding for finding in section.findings if finding.power is not None]
+    assert {finding.id.rstrip("0123456789") for finding in stated} == {"traps.overall", "traps.copies_"}
+    assert {finding.power_effect for finding in stated} == {PLAN.negligible_auc}  # as in words, for a policy to bound
     assert all(finding.how_to_read for finding in section.findings)
     assert section.assumptions
     assert section.cannot_show

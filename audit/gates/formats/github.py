@@ -10,18 +10,32 @@ from pathlib import Path
 
 from ..result import GateResult, RuleOutcome
 from .plain import plain
+from .text import day_text
 
 
 def as_github(result: GateResult, policy: Path) -> str:
     """One line for each annotation, the verdict last."""
     lines = [
-        _line(level, policy, rule.line, f"{rule.id}: {rule.outcome}", f"{rule.reason} To change it: {rule.change}")
+        _line(level, policy, rule.line, f"{rule.id}: {rule.outcome}", f"{_clause(rule)}{rule.reason} {_rest(rule)}")
         for rule in result.rules
         if (level := _level(rule)) is not None
     ]
     level = "notice" if result.verdict == "pass" else "error"
     title = f"palimpsest gate {result.policy.name}: {result.verdict}"
-    return "\n".join([*lines, _line(level, policy, 1, title, result.summary)]) + "\n"
+    told = (
+        f"{result.summary} Policy {result.policy.name}, SHA-256 {result.policy.sha256}. {day_text(result)} "
+        f"{result.policy.reading}"
+    )
+    return "\n".join([*lines, _line(level, policy, 1, title, told)]) + "\n"
+
+
+def _clause(rule: RuleOutcome) -> str:
+    return "" if rule.clause is None else f"{rule.evidence.capitalize()}: {rule.clause}. "
+
+
+def _rest(rule: RuleOutcome) -> str:
+    also = "" if rule.not_covered is None else f" Not covered: {rule.not_covered}"
+    return f"To change it: {rule.change}{also}"
 
 
 def _level(rule: RuleOutcome) -> str | None:

@@ -44,7 +44,9 @@ def as_sarif(result: GateResult, policy: Path) -> str:
         ],
         "results": [_result(rule, places[rule.id], result, policy) for rule in result.rules],
         "properties": {
+            "policy.reading": plain(result.policy.reading),
             "today": result.today,
+            "today.given": result.today_given,
             "verdict": result.verdict,
             "runs": [plain(one.id) for one in result.runs],
         },

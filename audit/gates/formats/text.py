@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
+from ...runs.schema import KINDS_OF_ONE_MODEL
 from ...text.safe import counted
 from ..result import GateResult, RuleOutcome
 from .plain import plain
@@ -26,14 +27,16 @@ def as_text(result: GateResult) -> str:
     lines = [
         *_wrapped(f"{result.verdict.upper()}: {plain(result.summary)}", ""),
         "",
-        *_wrapped(
-            f"Policy {result.policy.name}: {plain(result.policy.title)} (SHA-256 {result.policy.sha256[:16]}...)", ""
-        ),
+        *_wrapped(f"Policy {result.policy.name}: {plain(result.policy.title)} (SHA-256 {result.policy.sha256})", ""),
         *_wrapped(plain(result.policy.reading), "  "),
+        *_wrapped(day_text(result), ""),
     ]
     for run in result.runs:
         model = "not recorded" if run.model_weights is None else f"{run.model_weights[:16]}..."
-        lines += _wrapped(f"Run {plain(run.id)} of {plain(run.created)}; weights {plain(model)}; {run.seal}", "")
+        before = "" if run.kind in KINDS_OF_ONE_MODEL else " (findings are of models made from them)"
+        lines += _wrapped(
+            f"Run {plain(run.id)} of {plain(run.created)}; weights {plain(model)}{before}; {run.seal}", ""
+        )
         lines += _wrapped(f"head {run.head}", "  ") if run.head is not None else []
         lines += _wrapped(f"signed by {run.public_key}", "  ") if run.public_key is not None else []
     lines.append("")
@@ -47,6 +50,12 @@ def as_text(result: GateResult) -> str:
             "",
         )
     return "\n".join(lines) + "\n"
+
+
+def day_text(result: GateResult) -> str:
+    """The day on which waivers were read, and whose word it is."""
+    how = "the day that was given" if result.today_given else "today, by the clock"
+    return f"Waivers are read on {result.today}, {how}."
 
 
 def explain_text(rule: RuleOutcome) -> str:
@@ -72,6 +81,12 @@ def _rule(rule: RuleOutcome) -> list[str]:
 
 
 def _family(result: GateResult) -> list[str]:
+    said = family_text(result)
+    return [*_wrapped(said, ""), ""] if said else []
+
+
+def family_text(result: GateResult) -> str:
+    """What the corrections for several tests hold for; "" where there are none."""
     family = result.family
     said = []
     if family.p_values:
@@ -88,7 +103,7 @@ def _family(result: GateResult) -> list[str]:
         )
     if said:
         said.append("This holds for runs that were not picked out of several; waived rules are left out.")
-    return [*_wrapped(" ".join(said), ""), ""] if said else []
+    return " ".join(said)
 
 
 def _wrapped(text: str, indent: str, *, hanging: str | None = None) -> list[str]:

@@ -21,10 +21,11 @@ POWER = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A power, and the effect that it is for, in words."""
+    """A power, and the effect that it is for, in words and as an AUC."""
 
     power: EstimateRecord
     effect: str
+    auc: float
 
 
 def detectable_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int) -> dict[int, Detectable]:
@@ -62,6 +63,7 @@ def power_by_arm(items: pd.DataFrame, *, plan: DetectionPlan, n_tests: int) -> d
                 why="computed from the design before any score is seen, so it has no interval",
             ),
             f"an AUC of {plan.negligible_auc:g} with {counted(design.n_members, 'trap')}",
+            plan.negligible_auc,
         )
         for n_rep, design in designs(rows).items()
     }

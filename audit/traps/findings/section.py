@@ -36,8 +36,9 @@ HOW_AUC = (
     "traps gives on average, 1 means that every planted trap stands out."
 )
 HOW_P = (
-    "The p-value is exact: it is the share of all random dealings of these traps into planted and unplanted that would "
-    "have given the planted ones a score at least as high, had the model never seen them."
+    "The p-value is exact: among n random re-dealings of these traps into planted and unplanted, and the dealing that "
+    "chance chose, it is the share that gives the planted ones a score at least as high. Of models that never saw them "
+    "at most 5% come to 0.05 or below."
 )
 
 LOWER = (
@@ -172,6 +173,7 @@ def _overall(
         how_to_read=HOW_P,
         power=None if stated is None else stated.power,
         power_for=None if stated is None else f"{stated.effect} at the weakest number of copies",
+        power_effect=None if stated is None else stated.auc,
     )
 
 
@@ -212,6 +214,7 @@ def _of_arm(arm: Arm, plan: DetectionPlan, copies: str, stated: Stated | None) -
         how_to_read=f"{HOW_AUC} {HOW_P}",
         power=None if stated is None else stated.power,
         power_for=None if stated is None else stated.effect,
+        power_effect=None if stated is None else stated.auc,
     )
 
 
