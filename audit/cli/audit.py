@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -36,8 +37,11 @@ def audit(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run of the same plan that was interrupted.")] = True,
     policy: Annotated[
-        Path | None,
-        typer.Option(help="Policy that the release will be judged by, in place of the plan's; its hash is recorded."),
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Policy that the release will be judged by, in place of the plan's; its hash is recorded.",
+        ),
     ] = None,
     show_text: Annotated[
         bool, typer.Option("--show-text", help="Show the strongest matches side by side in the report.")
@@ -50,11 +54,14 @@ def audit(
     Killed at any moment and started again with the same plan, it goes on and ends with the same findings.
     Exit code: 0 when the audit ended with an answer, 4 when it is inconclusive or confounded, 2 for bad input.
     """
+    from ..gates.shipped import find_policy, shipped
     from ..runs.plan import load_plan
 
     checked, text = load_plan(plan, AuditPlan)
     if policy is not None:
-        checked = checked.model_copy(update={"policy": str(policy.absolute())})
+        checked = checked.model_copy(
+            update={"policy": policy if policy in shipped() else str(find_policy(policy).absolute())}
+        )
     run = execute(checked, text, plan, source=str(plan), out=out, resume=resume, quiet=quiet, show_text=show_text)
     sys.exit(tell(run, as_json=as_json))
 
@@ -83,20 +90,21 @@ def execute(
         show_text: Show training text in the report, where an audit compares it.
     """
     options.quiet_libraries()  # before torch is imported
+    from ..gates.preregistered import preregistered
     from ..progress import progress_bars
     from ..report.write import draw_where_missing, write_report
-    from ..runs.plan import resolve_path
     from ..runs.records import content_key
     from ..runs.schema import Findings
     from ..runs.seal.record import is_sealed
-    from ..text.files import sha256_file
 
+    policy = preregistered(plan.policy, path)
+    if not _may_be_made(out, path):
+        _find_models(plan, path, source)
     works = _works(plan, path, source)
     whole = plan.to_record()
     for work in works:
         whole[work.name] |= work.settled
     whole["inputs"] = {name: sha256 for work in works for name, sha256 in work.inputs.items()}
-    policy = None if plan.policy is None else sha256_file(resolve_path(plan.policy, path))
     if policy is not None:
         whole["inputs"]["policy"] = policy
     folder = out or Path("palimpsest-runs") / f"{path.stem}-{content_key(**whole)[:8]}"
@@ -143,6 +151,23 @@ def inputs_of(plan: AuditPlan, path: Path, *, source: str) -> dict[str, str]:
     for work in works:
         work.check()
     return {f"{work.name}.{name}": sha256 for work in works for name, sha256 in work.inputs.items()}
+
+
+def _may_be_made(out: Path | None, path: Path) -> bool:
+    """Whether the run may be there already, and its models gone by now."""
+    if out is not None:
+        return (out / "run.json").exists()
+    return any(Path("palimpsest-runs").glob(f"{glob.escape(path.stem)}-*/run.json"))
+
+
+def _find_models(plan: AuditPlan, path: Path, source: str | None) -> None:
+    """Refuses a model that is not there before anything else is read."""
+    from ..lm.checkpoint import find_checkpoint
+
+    with _about(source):
+        for table in (plan.subject, plan.reference):
+            if table is not None:
+                find_checkpoint(table.subject(path))
 
 
 def _works(plan: AuditPlan, path: Path, source: str | None) -> list[Work]:

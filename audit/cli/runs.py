@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import AuditError
+from ..report.sections import overview
 from ..report.text import summary_text
 from ..runs.listing import list_runs
 from ..runs.schema import Findings, RunRecord
@@ -66,11 +67,9 @@ def _by_method(record: RunRecord, verdict: str) -> str:
 
 
 def _verdicts(findings: Findings) -> str:
-    """The verdict of each audit's first finding; an audit without findings has none, which is no pass."""
-    return ", ".join(
-        f"{section.audit}: {section.findings[0].verdict if section.findings else 'no finding'}"
-        for section in findings.sections
-    )
+    """The gravest verdict of each audit; an audit without findings has none, which is no pass."""
+    alone = ((one.audit, findings.model_copy(update={"sections": (one,)})) for one in findings.sections)
+    return ", ".join(f"{audit}: {overview(found).verdict or 'no finding'}" for audit, found in alone)
 
 
 @app.command()

@@ -47,7 +47,7 @@ def score_distribution(rows: Rows, *, score: str = "score") -> ChartType:
         low, middle, high = (float(q) for q in np.quantile(scores, [0.25, 0.5, 0.75]))
         boxes.append({"group": name, "score": low, "middle": middle, "high": high})
     order = list(names.values())
-    title = "decoys, and members by copies in the training data"
+    title = "decoys, and members by number of copies"
     x = alt.X("group:N", sort=order, title=title, axis=alt.Axis(labelAngle=0, grid=False, labelLimit=60))
     y = alt.Y("score:Q", title=label(score), scale=alt.Scale(zero=False))
     scale = alt.Scale(domain=order, range=[colors[name] for name in order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -233,6 +234,37 @@ def test_runs_are_listed_newest_first_and_damaged_ones_are_named(call: Call, fin
         "good": "traps: inconclusive",
         "empty-findings": "traps: no finding",
     }
+
+
+def test_the_list_tells_the_gravest_verdict_of_an_audit_not_its_first(
+    call: Call, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "runs" / "one")
+    path = tmp_path / "runs" / "one" / "findings.json"
+    told = json.loads(path.read_text())
+    told["sections"][0]["findings"][1]["verdict"] = "found"
+    path.write_text(json.dumps(told))
+    assert "traps: found" in call("runs", "list", "--runs", "runs").out
+
+
+def test_a_policy_that_a_gate_could_not_apply_is_refused_before_anything_is_scored(
+    refused: Refused, plan: Path, tmp_path: Path
+) -> None:
+    """The hash is recorded before scoring: a mistake that came out at the gate could not be mended any more."""
+    (tmp_path / "typo.toml").write_text('title = "x"\nrule = []\n')
+    assert "typo.toml" in refused("audit", plan, "--policy", "typo.toml", "--out", "run")
+    assert "Did you mean 'strict'?" in refused("audit", plan, "--policy", "stric", "--out", "run")
+    assert "there is no policy at" in refused("audit", plan, "--policy", "none.toml", "--out", "run")
+    plan.write_text('policy = "strikt"\n' + plan.read_text())
+    assert "no shipped policy has that name" in refused("audit", plan, "--out", "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_policy_is_named_by_its_name(call: Call, plan: Path, tmp_path: Path) -> None:
+    assert call("audit", plan, "--policy", "strict", "--out", "run", "--quiet").code == 4
+    shipped = ROOT / "data" / "policies" / "strict.toml"
+    told = json.loads((tmp_path / "run" / "opening.json").read_text())
+    assert told["policy_sha256"] == hashlib.sha256(shipped.read_bytes()).hexdigest()
 
 
 def test_an_audit_without_a_finding_is_no_pass(call: Call, finished: Path, tmp_path: Path) -> None:

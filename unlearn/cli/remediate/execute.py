@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.cli import options
+from audit.gates.preregistered import preregistered
 from audit.progress import progress_bars
 from audit.report.text import summary_text
 from audit.report.write import draw_where_missing
@@ -67,10 +68,10 @@ def execute(plan: LoopPlan, text: str, path: Path, *, out: Path | None, quiet: b
     """
     options.quiet_libraries()
     options.require_one_process()
+    policy = preregistered(plan.policy, path)
     data = read_data(plan, path)
     check_remedies(plan, path, data)
     inputs = data.inputs | _anchors(plan, path) | check_audits(plan, path)
-    policy = None if plan.policy is None else sha256_file(file_of(plan.policy, path))
     if policy is not None:
         inputs["policy"] = policy
     subject = plan.subject.subject(path)
