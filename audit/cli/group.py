@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("audit.cli.compare", "Lay finished runs side by side, with the differences and how sure they are."),
     "gate": ("audit.cli.gate", "Judge finished runs by a written policy, and check policies."),
     "report": ("audit.cli.report", "Write what a run found for people who decide: HTML, Markdown, JSON or PDF."),
+    "dashboard": ("audit.cli.dashboard", "Show runs in a browser: what was found, how sure it is, what it means."),
     "card": ("audit.cli.card", "Write an audit's results into a Hugging Face model card."),
     "doctor": ("audit.cli.doctor", "Check the environment and, with --known-answers, the instruments themselves."),
 }

@@ -42,23 +42,27 @@ def figures_of(run: Run, findings: Findings) -> dict[str, list[Figure]]:
     Raises:
         DataError: Items are damaged or lack a column.
     """
-    drawn = {}
-    for audit in dict.fromkeys(section.audit for section in findings.sections):
-        if audit in DRAWN:
-            draw: Callable[[Run, Findings], list[Figure]] = _named(DRAWN[audit])
-            drawn[audit] = draw(_home(run, audit), findings)
-    return drawn
+    audits = dict.fromkeys(section.audit for section in findings.sections)
+    return {audit: figures_for(run, findings, audit) for audit in audits if audit in DRAWN}
+
+
+def figures_for(run: Run, findings: Findings, audit: str) -> list[Figure]:
+    """Figures of one audit, a key of `DRAWN`; see `figures_of`."""
+    draw: Callable[[Run, Findings], list[Figure]] = _named(DRAWN[audit])
+    return draw(_home(run, audit), findings)
 
 
 def quoted_of(run: Run, findings: Findings) -> dict[str, MarkedTexts]:
     """Texts that the run's audits quote with marks."""
-    found = {}
-    for audit in dict.fromkeys(section.audit for section in findings.sections):
-        if audit in QUOTED:
-            quote: Callable[[Run], MarkedTexts | None] = _named(QUOTED[audit])
-            if (texts := quote(run)) is not None:
-                found[audit] = texts
-    return found
+    audits = dict.fromkeys(section.audit for section in findings.sections)
+    found = {audit: quoted_for(run, audit) for audit in audits if audit in QUOTED}
+    return {audit: texts for audit, texts in found.items() if texts is not None}
+
+
+def quoted_for(run: Run, audit: str) -> MarkedTexts | None:
+    """Texts that one audit, a key of `QUOTED`, quotes with marks; None where it keeps none."""
+    quote: Callable[[Run], MarkedTexts | None] = _named(QUOTED[audit])
+    return quote(run)
 
 
 def _named(place: str) -> Any:

@@ -57,7 +57,7 @@ def trap_figures(items: pd.DataFrame, findings: Findings, *, primary: str | None
     figures = _estimate_figures(findings)
     if score is None:
         why = "Not drawn: the items hold no value of any score."
-        return [*figures, Figure("scores", "Scores", why, ()), _rank_figure(items)]
+        return [*figures, Figure("scores", "Scores", why, ()), rank_figure(items)]
     finite = items[np.isfinite(items[f"{score}_score"].astype(float))]
     left_out = len(items) - len(finite)
     note = _left_out(left_out, f"traps without a {SCORE_LABELS[score]} score")
@@ -65,7 +65,7 @@ def trap_figures(items: pd.DataFrame, findings: Findings, *, primary: str | None
         *figures,
         _distribution_figure(finite, score, note),
         *_roc_figures(finite, score, note),
-        _rank_figure(items),
+        rank_figure(items),
     ]
 
 
@@ -208,7 +208,8 @@ def _curve(group: str, members: NDArray[np.float64], decoys: NDArray[np.float64]
     return [{"fpr": float(f), "tpr": float(t), "group": group} for f, t in points]
 
 
-def _rank_figure(items: pd.DataFrame) -> Figure:
+def rank_figure(items: pd.DataFrame) -> Figure:
+    """Histograms of the rank p-values by number of copies; of ``items`` as in `trap_figures` no score is read."""
     title = "Rank p-values of single traps"
     is_member = items["arm"] == "member"
     members = items[is_member & items["rank_p"].notna()]

@@ -9,6 +9,8 @@ from ..errors import AuditError, InputError
 from .schema import RunRecord
 from .store import Run
 
+_SIGNS = ("run.json", "opening.json", "findings.json")
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -40,21 +42,32 @@ class RunList:
     unreadable: tuple[tuple[Path, str], ...]
 
 
+def run_folders(root: str | Path) -> list[Path]:
+    """Folders directly in ``root``, and ``root`` itself, that hold a run or, without a ``run.json``, the rest of one.
+
+    Raises:
+        InputError: ``root`` is no folder or cannot be read.
+    """
+    return [folder for folder in _folders(Path(root)) if any((folder / name).exists() for name in _SIGNS)]
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    except OSError as error:
+        raise InputError(
+            f"could not list the runs in {root}: {error.strerror}. Name the folder that holds them with --runs."
+        ) from error
+
+
 def list_runs(root: str | Path) -> RunList:
     """Runs directly in ``root``, and ``root`` itself when it is one.
 
     Raises:
         InputError: ``root`` is no folder or cannot be read.
     """
-    root = Path(root)
-    try:
-        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    except OSError as error:
-        raise InputError(
-            f"could not list the runs in {root}: {error.strerror}. Name the folder that holds them with --runs."
-        ) from error
     runs, unreadable = [], []
-    for folder in folders:
+    for folder in _folders(Path(root)):
         try:
             if (folder / "run.json").exists():
                 run = Run.open(folder)

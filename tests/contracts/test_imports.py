@@ -91,6 +91,32 @@ def test_audit_never_imports_unlearn_or_dashboards() -> None:
             assert not any(name.split(".")[0] in ("unlearn", "dashboards") for name in names), path
 
 
+def test_nothing_imports_the_dashboard_but_itself() -> None:
+    """It stands at the right-hand end; ``audit.cli`` names it in a string."""
+    sources = [*SOURCES, *(ROOT / "unlearn").rglob("*.py")]
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            assert not any(name.split(".")[0] == "dashboards" for name in names), path
+
+
+def test_the_dashboard_reads_runs_and_imports_no_room_that_makes_them() -> None:
+    """But the playground, which loads models and remedies."""
+    makers = {"cli", "testbed", "selftest", "lm", "membership", "matching", "forgetting", "answers"}
+    pages = [path for path in sorted((ROOT / "dashboards").rglob("*.py")) if "playground" not in str(path)]
+    assert pages
+    for path in pages:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module or ""]
+            for name in names:
+                parts = name.split(".")
+                assert parts[0] != "unlearn", f"{path}: {name}"
+                assert not (parts[0] == "audit" and len(parts) > 1 and parts[1] in makers), f"{path}: {name}"
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -103,6 +129,11 @@ def test_audit_never_imports_unlearn_or_dashboards() -> None:
         "audit.lm.subject",
         "audit.cli.compare",
         "audit.report.compare_section",
+        "dashboards.store",
+        "dashboards.pages.overview",
+        "dashboards.pages.run",
+        "dashboards.pages.gate",
+        "dashboards.pages.compare",
     ],
 )
 def test_no_torch_where_none_is_needed(module: str) -> None:
