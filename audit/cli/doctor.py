@@ -110,9 +110,12 @@ def _known_answers(only: list[str], cache: Path | None, *, as_json: bool, quiet:
     def line(instrument: str, known: Known) -> None:
         if as_json:
             return
-        said = f"{'ok' if known.passed else 'FAILED':<8}{instrument:<{wide}}  {known.name}: {known.got}"
+        state = "FAILED" if not known.passed else "ok" if known.asked else "note"
+        said = f"{state:<8}{instrument:<{wide}}  {known.name}: {known.got}"
         if not known.passed:
             said += f"; expected {known.expected} ({known.why})"
+        elif not known.asked:
+            said += f": {known.why}"
         print(for_terminal(said), flush=True)
 
     kept = "nothing is kept of a self-test that did not end; the same command begins anew."
@@ -120,21 +123,25 @@ def _known_answers(only: list[str], cache: Path | None, *, as_json: bool, quiet:
         found = ask(chosen, progress=progress, on_answer=line)
     checks = [(instrument, known.to_record()) for instrument, known in found]
     failed = [(instrument, known) for instrument, known in found if not known.passed]
+    not_asked = list(dict.fromkeys(instrument for instrument, known in found if not known.asked))
     told: dict[str, Any] = {
         "passed": not failed,
         "failed": sorted({instrument for instrument, _ in failed}),
+        "not_asked": not_asked,
         "record": None,
         "checks": [{"instrument": instrument, **known} for instrument, known in checks],
     }
     if not only:
         told["record"] = keep(checks, cache=cache).model_dump()
     if not as_json:
-        n = len(found)
+        n = sum(known.asked for _, known in found)
         if failed:
             names = ", ".join(told["failed"])
             print(f"\n{len(failed)} of {n} known answers are wrong: {names}. Believe nothing that these say.")
         else:
-            print(f"\nAll {n} known answers of {len(chosen)} instruments are right.")
+            print(f"\nAll {n} known answers of {len(chosen) - len(not_asked)} instruments are right.")
+        if not_asked:
+            print(f"Not asked, so not vouched for: {', '.join(not_asked)}.")
         if only:
             print("Part of the instruments was asked, so the result is not kept for later runs.")
     return told

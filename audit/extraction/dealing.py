@@ -23,7 +23,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..matching.clusters import near_duplicates, normalised
-from ..membership.blind import LEAST_TEXTS, bag_of_words, blind_auc, excludes_half
+from ..membership.blind import LEAST_TEXTS, auc_of_words, blind_auc, excludes_half, word_scores
 from ..stats.checks import label_codes
 from ..stats.estimate import Estimate
 from ..stats.stratified import stratified_permutation
@@ -50,6 +50,8 @@ class Dealing:
         shared: Held-out rows with a near-duplicate among the training rows, shape (N2,).
         by_row: Whether rows were dealt one by one, so that only those without near-duplicates are tested.
         blind: AUCs of checks that look at the rows of the halves alone.
+        word_scores: What the first of these rests on (`audit.membership.blind.word_scores`), shape (N,); NaN for rows
+            that it did not score.
     """
 
     n_trained: int
@@ -60,6 +62,7 @@ class Dealing:
     shared: Flags
     by_row: bool
     blind: dict[str, Estimate]
+    word_scores: NDArray[np.float64]
 
     def tested_in(self, texts: Sequence[str | None]) -> tuple[Codes, Codes]:
         """Places of the tested rows of either half in one view, ascending, each counted in its own half.
@@ -126,10 +129,15 @@ def dealing_of(trained: Rows, held_out: Rows, *, plan: MatchPlan, at_random: boo
         why = _sizes_differ(units, tested, first, seed=plan.seed)
     if not why and not ((tested & first).any() and (tested & ~first).any()):
         why = "no rows of both halves are left to be tested"
-    blind = _blind([*trained.wholes, *held_out.wholes], units, tested, first, seed=plan.seed) if not why else {}
+    blind, scores = {}, np.full(n, np.nan)
     if why:
         tested = np.zeros(n, dtype=bool)
-    return Dealing(n_trained, near, units, tested, why, shared, by_row, blind)
+    elif len(chosen := told_by(units, tested, first, seed=plan.seed)):
+        texts = [*trained.wholes, *held_out.wholes]
+        own = [texts[place] for place in chosen]
+        scores[chosen] = word_scores(own, first[chosen], seed=plan.seed)
+        blind = blind_of(scores[chosen], [len(text) for text in own], first[chosen])
+    return Dealing(n_trained, near, units, tested, why, shared, by_row, blind, scores)
 
 
 def _near(trained: Rows, held_out: Rows, plan: MatchPlan) -> Codes:
@@ -165,13 +173,19 @@ def _sizes_differ(units: Codes, tested: Flags, first: Flags, *, seed: int) -> st
     )
 
 
-def _blind(texts: Sequence[str], units: Codes, tested: Flags, first: Flags, *, seed: int) -> dict[str, Estimate]:
-    """Can the halves be told apart by their words or by their length, one row of each unit?"""
-    chosen = told_by(units, tested, first, seed=seed)
-    if not len(chosen):
-        return {}
-    words = bag_of_words([texts[place] for place in chosen], first[chosen], np.zeros(len(chosen), int), seed=seed)
-    return {"bag_of_words_auc": words, "length_auc": length_auc([len(texts[place]) for place in chosen], first[chosen])}
+def blind_of(scores: NDArray[np.float64], lengths: Sequence[int], member: Flags) -> dict[str, Estimate]:
+    """Can the halves be told apart by their words or by their length, one row of each unit?
+
+    Args:
+        scores: Of the words of `told_by`'s rows, shape (n,).
+        lengths: In characters.
+        member: Which of them were trained on.
+    """
+    alike = np.zeros(len(member), dtype=np.int64)
+    return {
+        "bag_of_words_auc": auc_of_words(scores, member, alike),
+        "length_auc": blind_auc(np.array(lengths, dtype=np.float64), member, alike),
+    }
 
 
 def told_by(units: Codes, tested: Flags, first: Flags, *, seed: int) -> Codes:
@@ -183,8 +197,3 @@ def told_by(units: Codes, tested: Flags, first: Flags, *, seed: int) -> Codes:
     member = first[chosen]
     enough: bool = min(member.sum(), (~member).sum()) >= 2 * LEAST_TEXTS
     return np.asarray(chosen if enough else chosen[:0], dtype=np.int64)
-
-
-def length_auc(lengths: Sequence[int], member: Flags) -> Estimate:
-    """Of the rows' lengths in characters, shape (n,): of `told_by`, those that were trained on above the others."""
-    return blind_auc(np.array(lengths, dtype=np.float64), member, np.zeros(len(lengths), dtype=np.int64))

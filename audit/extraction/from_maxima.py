@@ -21,7 +21,7 @@ from ..stats.proportion import wilson
 from .config import ARMS, STRING_THRESHOLDS, VIEWS, MatchPlan, View
 from .dealing import Dealing
 from .findings import AUDIT, Counts, Guards, canary_rates, make_section, views_first
-from .kept_rows import read_rows
+from .kept_rows import ROWS, WORDS, read_rows
 from .maxima import NEAREST, Maxima
 from .results import Result, Sets, negatives_of, result
 from .shift import Questions, shift_finding, shift_of, shift_table
@@ -364,10 +364,11 @@ def replay(run: Run) -> Replayed:
     one = run.read_items(MAXIMA).to_pandas()
     derived += [Derived.column(MAXIMA, name, one, found.maxima) for name in found.maxima]
     not_replayed = {}
-    if said is not None:
-        not_replayed[f"{AUDIT}.overall/bag_of_words_auc"] = (
-            "it looks at the words of the rows, which are not kept; the verdict was made with the stored number"
-        )
+    if WORDS not in rows.table:
+        derived.append(Derived(f"items/{ROWS}.parquet/{WORDS}", (), (None,) * len(rows.table)))
+        if said is not None:  # the verdict is made with it
+            why = "this run kept no scores of the rows' words, so their AUC stands as stored; later ones keep them"
+            not_replayed = {f"{AUDIT}.overall/{name}": why for name in ("bag_of_words_auc", "verdict", "claim")}
     return Replayed((section,), not_replayed, tuple(derived))
 
 

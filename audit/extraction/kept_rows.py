@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..runs.store import Run
 from ..stats.estimate import Estimate
 from .config import ARMS, VIEWS, Arm, MatchPlan, View
-from .dealing import Dealing, length_auc, told_by
+from .dealing import Dealing, blind_of, told_by
 from .results import Halves, Sets
 from .rows import Rows
 from .sides import Rows as Counts
@@ -20,6 +20,7 @@ from .sides import Side
 
 ROWS = "extraction-rows"
 SIDES = ("trained", "held_out")
+WORDS = "words_score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class KeptRows:
 
     Attributes:
         table: One row for each row of either file, trained ones first.
-        dealing: What they say of their division, but for the check of their words, which texts would be needed for.
+        dealing: What they say of their division; where a run did not keep the scores of the rows' words, with the AUC
+            of their words as it was found.
         repetitions: How often each training row stands in the training set; None for one that is no canary.
     """
 
@@ -80,8 +82,8 @@ def table_of(
     """One row for each row of either file, trained ones first.
 
     ``side, id, near, unit`` (labels of near-duplicates, and of what was dealt as one), ``tested``, ``repetitions``,
-    ``n_characters``; by view ``n_words_`` and ``tested_``; by view and arm ``hits_any_``, the generations above the
-    threshold, null for held-out rows.
+    ``n_characters``, ``words_score`` (of the check of the rows' words, null where it scored none); by view ``n_words_``
+    and ``tested_``; by view and arm ``hits_any_``, the generations above the threshold, null for held-out rows.
     """
     n, m = len(trained), len(held_out)
     columns: dict[str, object] = {
@@ -92,6 +94,7 @@ def table_of(
         "tested": dealing.tested,
         "repetitions": pa.array([*trained.repetitions, *held_out.repetitions], pa.int64()),
         "n_characters": [len(text) for text in (*trained.wholes, *held_out.wholes)],
+        WORDS: pa.array(dealing.word_scores, pa.float64(), from_pandas=True),
     }
     for view, own in sets.items():
         in_halves = np.zeros(n + m, dtype=bool)
@@ -111,19 +114,21 @@ def read_rows(run: Run, *, why_not: str, by_row: bool, words: Estimate | None, p
         run: The run.
         why_not: As `Dealing`.
         by_row: Likewise.
-        words: Of the check of the rows' words, as it was found when there were texts.
+        words: Of the check of the rows' words, as it was found: for runs that kept no scores of them.
         plan: The seed.
     """
     table = run.read_items(ROWS).to_pandas()
     n = int((table["side"] == SIDES[0]).sum())
     near, units = table["near"].to_numpy(), table["unit"].to_numpy()
     tested, first = table["tested"].to_numpy(dtype=bool), np.arange(len(table)) < n
-    blind = {}
+    blind, scores = {}, np.full(len(table), np.nan)
+    if WORDS in table:
+        scores = table[WORDS].to_numpy(dtype=np.float64)
     if not why_not and len(chosen := told_by(units, tested, first, seed=plan.seed)):
-        lengths = table["n_characters"].to_numpy()[chosen].tolist()
-        lacking = Estimate.undefined(method="AUC", why="the stored findings lack it")
-        blind = {"bag_of_words_auc": words or lacking, "length_auc": length_auc(lengths, first[chosen])}
+        blind = blind_of(scores[chosen], table["n_characters"].to_numpy()[chosen].tolist(), first[chosen])
+        if WORDS not in table:
+            blind["bag_of_words_auc"] = words or Estimate.undefined(method="AUC", why="the stored findings lack it")
     shared = np.isin(near[~first], np.intersect1d(near[first], near[~first]))
-    dealing = Dealing(n, near, units, tested, why_not, shared, by_row, blind)
+    dealing = Dealing(n, near, units, tested, why_not, shared, by_row, blind, scores)
     told = table["repetitions"].tolist()[:n]
     return KeptRows(table, dealing, tuple(None if pd.isna(one) else int(one) for one in told))

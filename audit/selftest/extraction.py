@@ -28,6 +28,7 @@ from ..lm.load import LanguageModel
 from ..runs.schema import AuditSection
 from ..runs.shards import ShardedTable
 from ..runs.store import Run
+from . import extraction_verdicts
 from .answers import Instrument, Known, near, same, within
 from .models import BOS, EOS, FIRST, table_model, word_list
 
@@ -97,6 +98,11 @@ def ask(work: Path) -> Iterator[Known]:
         "see the head of the module",
         luck=2e-5,
     )
+    yield from extraction_verdicts.ask_verdicts()
+    yield from extraction_verdicts.ask_rates(
+        lambda *given: _audited(work / "run-known", *given[:3], threshold=given[3]), trained, held_out
+    )
+    yield from extraction_verdicts.ask_dealing(trained, held_out)
     yield near(
         "coverage curve: one hit on each of ten rows in ten, after five",
         float(coverage_curve(np.ones(10, dtype=np.int64), 10, [5])[0]),
@@ -152,10 +158,14 @@ def _sampled(lm: LanguageModel, folder: Path) -> pa.Table:
     )
 
 
-def _audited(folder: Path, made: pa.Table, trained: Rows, held_out: Rows) -> AuditSection:
+def _audited(
+    folder: Path, made: pa.Table, trained: Rows, held_out: Rows, *, threshold: float | None = None
+) -> AuditSection:
     with Run.start(folder, kind="extraction", plan={}, plan_text="", command=[]) as run:
         compared = extraction.Compared(made, trained, held_out)
-        return extraction.audit_extraction(run, compared, encode=encode, encoder="words", plan=_PLAN)
+        return extraction.audit_extraction(
+            run, compared, encode=encode, encoder="words", plan=_PLAN, threshold=threshold
+        )
 
 
 INSTRUMENT = Instrument("extraction", ask)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from . import extraction, forgetting, generation, logprobs, matching, membership, statistics, traps
 from .answers import Instrument
 
-INSTRUMENTS: tuple[Instrument, ...] = tuple(
-    module.INSTRUMENT
-    for module in (statistics, logprobs, generation, matching, membership, traps, extraction, forgetting)
+INSTRUMENTS: tuple[Instrument, ...] = (
+    statistics.INSTRUMENT,
+    logprobs.INSTRUMENT,
+    generation.INSTRUMENT,
+    matching.INSTRUMENT,
+    matching.ENCODER,
+    membership.INSTRUMENT,
+    traps.INSTRUMENT,
+    extraction.INSTRUMENT,
+    forgetting.INSTRUMENT,
 )

@@ -23,6 +23,7 @@ from ..membership.extras import Extras
 from ..membership.score_names import EXTRA_SCORES, SCORES, score_names
 from ..progress import silent
 from ..runs.store import Run
+from ..stats.estimate import Estimate
 from ..text.readers import TextTable
 from .answers import Instrument, Known, near, same, within
 from .models import BOS, FIRST, Table, fitted_table, table_log_probs, table_model, word_list
@@ -87,6 +88,7 @@ def ask(work: Path) -> Iterator[Known]:
                 "members and others are exchangeable",
                 luck=NULL_LUCK,
             )
+    yield from _verdicts()
     apart = [[FIRST + 2 * (word // 2 % 8) for word in text] for text in others]
     verdict, _ = _audit(work / "run-confounded", members, apart, models["planted"], models["null"], shots)
     yield same(
@@ -95,6 +97,24 @@ def ask(work: Path) -> Iterator[Known]:
         "confounded",
         "a bag of words tells them apart without the model, whatever the scores say",
     )
+
+
+def _verdicts() -> Iterator[Known]:
+    """Every branch of the verdict on found texts, by hand."""
+    clear, vague = (Estimate(0.5, 0.5 - reach, 0.5 + reach, 0.99, 200, "AUC") for reach in (0.05, 0.4))
+    lacking = Estimate.undefined(method="AUC", why="no word occurs in 5% of the texts")
+    high, even, low = (Estimate(value, value - 0.1, value + 0.1, 0.95, 200, "AUC") for value in (0.8, 0.58, 0.2))
+    for name, auc, words, told_apart, truth in (
+        ("a high score, and nothing else tells the sets apart", high, clear, (), "information"),
+        ("a high score, and a check that tells them apart", high, clear, ("the length",), "confounded"),
+        ("a high score, and a check that could be as high", high, vague, (), "inconclusive"),
+        ("a high score, and no check of words", high, lacking, (), "inconclusive"),
+        ("a score whose interval holds 0.5", even, clear, (), "inconclusive"),
+        ("a score that is lower for suspect texts", low, clear, (), "inconclusive"),
+    ):
+        blind = found.Blind(words, clear, clear, None, told_apart)
+        verdict, _ = found.judge(found.Comparison("loss", auc, {}), blind)
+        yield same(f"verdict: {name}", verdict, truth, "the rule of docs/methods/membership.md")
 
 
 def draw(rng: np.random.Generator, n: int) -> list[list[int]]:

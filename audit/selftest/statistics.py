@@ -49,12 +49,26 @@ def _auc(rng: np.random.Generator) -> Iterator[Known]:
         found = auc.roc_auc(rng.normal(shift, 1, 40), rng.normal(0, 1, 40))
         hits += bool(found.low is not None and found.high is not None and found.low <= 0.76 <= found.high)
     yield _share("AUC: intervals that hold the truth", hits, 200, 0.95, "nominal level 0.95 (DeLong)")
+    yield from _inside_strata(rng, shift)
     yield near(
         "TPR at no false positive",
         tpr.tpr_at_fpr(np.r_[np.full(30, 9.0), np.full(10, -9.0)], rng.normal(0, 1, 100), fpr=0.1).value,
         0.75,
         "30 of 40 lie above every negative, 10 below",
     )
+
+
+def _inside_strata(rng: np.random.Generator, shift: float) -> Iterator[Known]:
+    """Two strata of other levels and other shares of positives; pooled, their AUC would be near 0.9."""
+    positive = np.r_[np.arange(60) < 40, np.arange(60) < 20]
+    strata, hits = np.repeat(["high", "low"], 60).tolist(), 0
+    for _ in range(200):
+        scores = rng.normal(size=120) + shift * positive + np.r_[np.full(60, 3.0), np.zeros(60)]
+        found = auc.stratified_auc(scores, positive, strata)
+        hits += bool(found.low is not None and found.high is not None and found.low <= 0.76 <= found.high)
+    yield _share("AUC inside strata: intervals that hold the truth", hits, 200, 0.95, "nominal level 0.95 (DeLong)")
+    two = auc.stratified_auc([9.0, 8.0, 1.0, 2.0, 0.0], np.array([True, False, True, False, False]), list("aabbb"))
+    yield near("AUC inside strata of {9} over {8} and {1} over {2, 0}", two.value, 0.75, "1 and 1/2, weighed alike")
 
 
 def _p_values(rng: np.random.Generator) -> Iterator[Known]:
@@ -155,6 +169,8 @@ def _intervals(rng: np.random.Generator) -> Iterator[Known]:
     )
     found = proportion.wilson(8, 10)
     yield near("Wilson 8 of 10: lower bound", found.low, 0.4901624715366418, "Wilson (1927), no correction")
+    z = float(norm.isf(0.025))
+    yield near("Wilson 0 of 100: upper bound", proportion.wilson(0, 100).high, z**2 / (100 + z**2), "z² / (n + z²)")
     yield near(
         "Clopper-Pearson 0 of 10: upper bound",
         proportion.clopper_pearson(0, 10).high,

@@ -23,6 +23,7 @@ from ..traps import detect, generate
 from ..traps import run as traps
 from ..traps import table as trap_table
 from ..traps.config import DetectionPlan, TrapDesign
+from . import trap_verdicts
 from .answers import Instrument, Known, same, within
 from .models import BOS, FIRST, Table, table_model, word_list
 
@@ -144,6 +145,7 @@ def ask(work: Path) -> Iterator[Known]:
         "uniform: a standard error of 0.046 over 40 dealings, five to each side",
         luck=6e-7,
     )
+    yield from trap_verdicts.ask()
 
 
 def _candidates(rng: np.random.Generator, words: Sequence[str], table: Table) -> list[generate.Candidate]:

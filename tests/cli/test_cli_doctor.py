@@ -14,7 +14,7 @@ import pytest
 
 import audit.cli.doctor
 from audit.runs.self_test import latest
-from audit.selftest.answers import Instrument, Known, near
+from audit.selftest.answers import Instrument, Known, left_out, near
 from tests.cli.conftest import Call
 
 
@@ -109,6 +109,19 @@ def test_a_wrong_answer_is_named_with_what_was_expected_and_kept_as_failed(
     told = json.loads(out)
     assert (code, told["passed"], told["failed"]) == (5, False, ["threes"])
     assert told["record"]["sha256"] == getattr(latest(tmp_path / "cache"), "sha256", None)
+
+
+def test_what_cannot_be_asked_is_said_and_not_vouched_for(
+    call: Call, instruments: list[Instrument], tmp_path: Path
+) -> None:
+    instruments.append(Instrument("encoder", lambda work: iter([left_out("the encoder", "its extra is absent")])))
+    code, out, _ = call("doctor", "--known-answers", "--cache", tmp_path / "cache")
+    assert code == 0
+    assert "note    encoder   the encoder: not asked: its extra is absent" in out
+    assert "All 2 known answers of 2 instruments are right.\nNot asked, so not vouched for: encoder." in out
+    kept = latest(tmp_path / "cache")
+    assert kept is not None
+    assert kept.instruments.keys() == {"sums", "products"}
 
 
 @pytest.mark.usefixtures("instruments")

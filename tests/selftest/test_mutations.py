@@ -12,14 +12,19 @@ import pytest
 
 from audit.answers import qa
 from audit.cli.main import main
-from audit.extraction import calibrate
+from audit.extraction import calibrate, dealing, results
+from audit.extraction import findings as extracted
 from audit.forgetting import gap, verbatim
 from audit.lm import generate, hooks, logprobs
 from audit.matching import strings
 from audit.matching.encode import Encoder
-from audit.membership import from_scores, score
+from audit.membership import blind, found, from_scores, score
 from audit.selftest import membership, traps
-from audit.stats import auc, bootstrap, conformal, ks, multiplicity, permutation, resampling, stratified
+from audit.stats import auc, bootstrap, conformal, ks, multiplicity, permutation, proportion, resampling, stratified
+from audit.traps import aggregate, detect
+from audit.traps.findings import power as stated
+from audit.traps.findings import section
+from audit.traps.power import model
 from tests.selftest.mutations import mutate
 from unlearn.baselines import npo, simnpo
 from unlearn.eco import calibration, corruptions, judge
@@ -89,6 +94,152 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any], str, str]] = {
     ),
     "Holm without the running maximum": ("statistics", multiplicity.holm, "np.maximum.accumulate", "np.asarray"),
     "a conformal threshold one rank too low": ("statistics", conformal._threshold, "[rank - 1]", "[rank - 2]"),
+    "intervals inside strata half as wide": (
+        "statistics",
+        auc.stratified_auc,
+        "return _interval(float(placements.mean()), variance,",
+        "return _interval(float(placements.mean()), None if variance is None else variance / 4,",
+    ),
+    "an AUC of all strata together": (
+        "statistics",
+        auc.stratified_auc,
+        "inside = codes == code",
+        "inside = codes >= 0",
+    ),
+    "Wilson's upper bound is the share": (
+        "statistics",
+        proportion._interval,
+        "float(interval.high)",
+        "float(successes / n)",
+    ),
+    "not found wherever nothing is significant": (
+        "traps",
+        detect.judged,
+        '"not found" if auc.high < plan.negligible_auc else "inconclusive"',
+        '"not found"',
+    ),
+    "suppressed traps are not seen": (
+        "traps",
+        detect.judged,
+        "lower = bound is not None and bound < 0.5",
+        "lower = False",
+    ),
+    "every arm is found": ("traps", detect.judged, "if p_holm <= plan.alpha:", "if True:"),
+    "a stratum of few decoys is enough": ("traps", detect.judged, "least < LEAST_DECOYS or ", ""),
+    "a reference that saw the traps hides them": (
+        "traps",
+        detect.judged,
+        "if lower or (plan.primary in OF_REFERENCE",
+        "if lower or (False",
+    ),
+    "arms without Holm": (
+        "traps",
+        detect.corrected,
+        "holm([test.value for test in (*tests, *others)])[: len(tests)]",
+        "[test.value for test in tests]",
+    ),
+    "arms re-dealt over all strata": (
+        "traps",
+        detect.arm_tests,
+        "strata[inside], n_draws",
+        "np.zeros(int(inside.sum())), n_draws",
+    ),
+    "a small AUC of traps is none": (
+        "traps",
+        auc.stratified_auc,
+        "return _interval(float(placements.mean()), variance,",
+        "return _interval(0.5 if placements.mean() < 0.9 else float(placements.mean()), variance,",
+    ),
+    "a confounded trap audit is not seen": (
+        "traps",
+        detect.blind,
+        "any(excludes_half(estimate) for estimate in (words, reference))",
+        "False",
+    ),
+    "arms of a confounded audit stay": ("traps", section.make_section, "if blind.confounded:", "if False:"),
+    "a bag of words that scores other texts": (
+        "traps",
+        blind.word_scores,
+        "[texts[place] for place in test])",
+        "[texts[place] for place in train])",
+    ),
+    "an owner's test that sees nothing": (
+        "traps",
+        aggregate._test,
+        "part[detect.column(plan.primary)].to_numpy(dtype=np.float64)",
+        "0 * part[detect.column(plan.primary)].to_numpy(dtype=np.float64)",
+    ),
+    "an owner's traps have no part in the verdict": (
+        "traps",
+        section._overall,
+        "elif found or of_owners:",
+        "elif found:",
+    ),
+    "one arm without a trace is enough": (
+        "traps",
+        section._overall,
+        'elif all(one.verdict == "not found"',
+        'elif any(one.verdict == "not found"',
+    ),
+    "power is always 1": ("traps", model.arm_power, "return float(norm.cdf(", "return 1.0 or float(norm.cdf("),
+    "power without the correction": ("traps", stated.power_by_arm, "arms=n_tests", "arms=1"),
+    "every rate is small": (
+        "extraction",
+        extracted.overall,
+        "small = all(one.high is not None and one.high < plan.negligible for one in (rate, main.rated.rate_compared))",
+        "small = True",
+    ),
+    "the rate of compared generations does not count": (
+        "extraction",
+        extracted.overall,
+        "for one in (rate, main.rated.rate_compared))",
+        "for one in (rate,))",
+    ),
+    "nothing stands against not found": ("extraction", extracted.overall, "elif small and against:", "elif False:"),
+    "a threshold that misses copies is no matter": (
+        "extraction",
+        extracted.Guards.reasons,
+        "low < LEAST_SENSITIVITY",
+        "low < 0",
+    ),
+    "halves that words tell apart are no matter": (
+        "extraction",
+        extracted.overall,
+        "elif dealing.differs:",
+        "elif False:",
+    ),
+    "a check of words that sees nothing": (
+        "extraction",
+        dealing.blind_of,
+        "auc_of_words(scores, member, alike)",
+        "auc_of_words(0 * scores, member, alike)",
+    ),
+    "the base model's own halves are no matter": (
+        "extraction",
+        extracted.overall,
+        "if main.base_halves is not None and",
+        "if False and",
+    ),
+    "hits on held-out rows are no matter": (
+        "extraction",
+        extracted.overall,
+        "elif halves is not None and halves.p_below <= BLIND_LEVEL:",
+        "elif False:",
+    ),
+    "not found under another name": (
+        "extraction",
+        extracted.overall,
+        'verdict = "not found"',
+        'verdict = "information"',
+    ),
+    "a rate over all that were sampled": ("extraction", results._rated, "int(side.compared.sum())", "len(side.texts)"),
+    "a check that could be as high is no matter": ("membership", found.judge, "blind.reach() >= auc.value", "False"),
+    "a score whose interval holds 0.5 is information": (
+        "membership",
+        found.judge,
+        "auc.low <= 0.5 <= auc.high",
+        "False",
+    ),
     "string similarity that ignores its text": ("matching", strings.similarity, "return ", "return 1.0 or "),
     "extraction strength upside down": ("forgetting", verbatim.extraction_strength, "return ", "return 1.0 - "),
     "probability of answers by their sum": ("forgetting", qa.measure_qa, "float(np.mean(one))", "float(np.sum(one))"),
@@ -179,8 +330,8 @@ def test_embeddings_of_zeros_are_caught(
         return found._replace(vectors=np.zeros_like(found.vectors))
 
     monkeypatch.setattr(Encoder, "encode", zeros)
-    code, told = doctor(capsys, tmp_path, "matching")
-    assert (code, told["failed"]) == (5, ["matching"])
+    code, told = doctor(capsys, tmp_path, "encoder")
+    assert (code, told["failed"]) == (5, ["encoder"])
 
 
 def wrong(told: dict[str, Any]) -> set[str]:
@@ -246,7 +397,7 @@ def test_shuffled_labels_of_traps_are_caught(
 def test_a_matching_threshold_that_is_ignored_is_caught(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    mutate(monkeypatch, calibrate.Calibration.hits, "maxima > self.thresholds(lengths)", "maxima > -1.0")
+    mutate(monkeypatch, calibrate.Calibration.hits, "maxima > self.thresholds(lengths)", "maxima > 0.0")
     code, told = doctor(capsys, tmp_path, "extraction")
     assert code == 5
     assert "null: memorisation rate" in wrong(told)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from audit.errors import InputError
+from audit.errors import InputError, MissingDependencyError
 from audit.runs import self_test
 from audit.runs.store import Run
-from audit.selftest.answers import Instrument, Known, near, refused, same, within
+from audit.selftest import matching
+from audit.selftest.answers import Instrument, Known, left_out, near, refused, same, within
 from audit.selftest.ask import ask
 from audit.selftest.instruments import INSTRUMENTS
 from audit.testbed.cache import cache_root
@@ -66,6 +67,24 @@ def test_a_run_takes_the_result_and_finds_it_where_testbeds_are_cached(
     assert self_test.path_of(self_test.tested_code()).is_relative_to(cache_root(None))
     with Run.start(tmp_path / "run", kind="traps", plan={}, plan_text="", command=[]) as run:
         assert run.record.self_test == kept
+
+
+def test_what_was_not_asked_has_not_passed(tmp_path: Path) -> None:
+    """An instrument without its extra is left out of the record, so that a policy that needs it sees that."""
+    absent = left_out("an encoder", "its extra is not installed")
+    kept = self_test.keep(checks(("sums", RIGHT), ("encoder", absent)), cache=tmp_path)
+    assert (kept.passed, kept.instruments) == (True, {"sums": True})
+    kept = self_test.keep(checks(("encoder", WRONG), ("encoder", absent)), cache=tmp_path)
+    assert (kept.passed, kept.instruments) == (False, {"encoder": False})
+    assert not self_test.keep(checks(("encoder", absent)), cache=tmp_path).passed
+
+
+def test_an_encoder_without_its_extra_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(**_: object) -> None:
+        raise MissingDependencyError("install it with: pip install")
+
+    monkeypatch.setattr(matching.encode, "load_encoder", absent)
+    assert [(one.asked, one.why) for one in matching.ask_encoder(tmp_path)] == [(False, "install it with: pip install")]
 
 
 def test_looking_for_a_result_needs_no_torch() -> None:

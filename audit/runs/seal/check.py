@@ -256,12 +256,17 @@ def _chain_problems(folder: Path, record: SealRecord, now: dict[str, FileEntry])
     if heading.opening_sha256 is None:
         return
     opening = _json(folder, "opening.json", now)
-    for name in ("id", "kind", "plan_sha256", "policy_sha256") if opening is not None else ():
+    if opening is None:
+        return
+    for name in ("id", "kind", "plan_sha256", "policy_sha256"):
         expected = getattr(heading, name)
         if name == "policy_sha256" and heading.policy_named == "at-sealing":
             expected = None
-        if opening is not None and opening.get(name) != expected:
+        if opening.get(name) != expected:
             yield Problem("plan", "opening.json", f"opening.json: its {name} is not the one that was sealed")
+    made = run.get("provenance")
+    if opening.get("created") != (made.get("created") if isinstance(made, dict) else None):
+        yield Problem("plan", "opening.json", "opening.json: its created is not that of run.json, so it is not its own")
 
 
 def _plan_hash(plan: dict[str, Any]) -> str | None:

@@ -184,12 +184,13 @@ def _policy(
 ) -> tuple[PolicyNamed | None, str | None]:
     """Where the policy's hash stands first, and the hash; the run's record must agree with its opening."""
     if opened is not None:
-        told = {name: opened.get(name) if isinstance(opened, dict) else None for name in _OPENED}
-        for name, value in told.items():
-            if value != getattr(record, name):
+        says = {name: getattr(record, name) for name in _OPENED} | {"created": record.provenance.created}
+        for name, expected in says.items():
+            value = opened.get(name) if isinstance(opened, dict) else None
+            if value != expected:
                 raise DataError(
                     f"{folder}: opening.json has {name} {quoted(value, limit=80)}, run.json "
-                    f"{quoted(getattr(record, name), limit=80)}. One of them was changed after the run was made; "
+                    f"{quoted(expected, limit=80)}. One of them was changed after the run was made; "
                     "restore it from a copy."
                 )
     known = record.policy_sha256

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import DataError, IncompleteRunError, InputError
+from audit.runs.seal import make
 from audit.runs.seal.check import Checked, verify_run
 from audit.runs.seal.files import find_files
 from audit.runs.seal.make import seal_run
@@ -241,6 +242,9 @@ def test_only_a_complete_plain_and_consistent_run_is_sealed(tmp_path: Path) -> N
     (made / "opening.json").write_text(json.dumps(opening | {"plan_sha256": "0" * 64}))
     with pytest.raises(DataError, match="opening.json has plan_sha256 '000.* run.json"):
         seal_run(made)
+    (made / "opening.json").write_text(json.dumps(opening | {"created": "2020-01-01T00:00:00+00:00"}))
+    with pytest.raises(DataError, match="opening.json has created '2020-01-01.* run.json"):
+        seal_run(made)
     (made / "opening.json").unlink()
     told = json.loads((made / "run.json").read_text())
     (made / "run.json").write_text(json.dumps(told | {"kind": "audit\nplan 0"}))
@@ -285,6 +289,20 @@ def test_the_policy_is_the_one_that_the_run_began_with(tmp_path: Path) -> None:
     checked = verify_run(late)
     assert checked.problems == ()
     assert any("first named when the run was sealed" in note for note in checked.notes)
+
+
+def test_an_opening_of_another_moment_is_seen_under_a_seal_that_was_made_anew(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program would make it that does not compare them."""
+    (run / SEAL_NAME).unlink()
+    opening = json.loads((run / "opening.json").read_text())
+    (run / "opening.json").write_text(json.dumps(opening | {"created": "2020-01-01T00:00:00+00:00"}))
+    monkeypatch.setattr(make, "_policy", lambda *_: (None, None))
+    seal_run(run)
+    problems = verify_run(run).problems
+    assert [(one.kind, one.path) for one in problems] == [("plan", "opening.json")]
+    assert "its created is not that of run.json" in problems[0].says
 
 
 def test_a_run_without_an_opening_is_sealed_and_it_is_said(tmp_path: Path) -> None:
