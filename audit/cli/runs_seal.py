@@ -123,6 +123,11 @@ def verify(
     if as_json:
         print(json.dumps(_checked_json(checked), indent=2))
         sys.exit(2 if checked.problems else 0)
+    if checked.is_of_another:
+        raise DataError(
+            f"{run} agrees with its own seal, and the seal is not the one that you expect:\n{checked.listed()}\n"
+            "Give the head and the key that were published, or find out who sealed it anew."
+        )
     if checked.problems:
         raise DataError(
             f"{run} is not as it was sealed; it cannot be relied on:\n{checked.listed()}\nRestore it from a copy that "

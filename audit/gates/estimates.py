@@ -132,5 +132,10 @@ def shape(pattern: str) -> re.Pattern[str]:
 
 
 def nearest(pattern: str, known: Sequence[Entry]) -> str:
-    """``" Did you mean 'x'?"``, or nothing."""
-    return did_you_mean(pattern, dict.fromkeys(entry.address for entry in known))
+    """``" Did you mean 'x'?"``, of the same audit: a rule on another one would ask something else. Or nothing."""
+    audit = pattern.partition(".")[0]
+    of_audit = dict.fromkeys(one.address for one in known if one.finding.id.partition(".")[0] == audit)
+    if not of_audit and "*" not in audit and "?" not in audit:
+        near = did_you_mean(audit, {one.finding.id.partition(".")[0] for one in known})
+        return f" None of them holds an audit {audit!r}.{near}"
+    return did_you_mean(pattern, of_audit)

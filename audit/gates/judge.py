@@ -17,6 +17,7 @@ from .result import Outcome, TestOutcome
 
 OPEN: Final = ("inconclusive", "confounded", "information")  # verdicts that answer nothing
 _ROUNDING: Final = 1e-9
+_LONGEST_CLAIM: Final = 300  # characters of a finding's claim inside a reason
 _PROPORTION: Final = re.compile(r"(?:^|[,;] )proportion\b")
 
 
@@ -126,7 +127,7 @@ def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
     said = entry.what
     wanted = " or ".join(repr(one) for one in rule.one_of or ())
     numbers = {"verdict": said, "power": _power(entry.finding)}
-    shown = f"{entry.address} is {said!r}, and must be {wanted}. It says: {entry.finding.claim[:300]}"
+    shown = f"{entry.address} is {said!r}, and must be {wanted}. It says: {_sentence(entry.finding.claim)}"
     change = f"The finding must come to {wanted}."
     if entry.beside is not None and (doubt := _doubt(entry)):
         return _said(entry, "inconclusive", f"{shown} {doubt[0]}.", doubt[1], numbers)
@@ -137,6 +138,16 @@ def verdict_outcome(rule: Rule, entry: Entry) -> TestOutcome:
     if weak := _too_little_power(rule, entry.finding):
         return _said(entry, "inconclusive", f"{shown} {weak[0]}.", weak[1], numbers)
     return _said(entry, "pass", shown, "Nothing.", numbers)
+
+
+def _sentence(claim: str) -> str:
+    """A claim as a sentence; a long one is cut between its parts, never inside a number."""
+    said = claim.strip()
+    if len(said) > _LONGEST_CLAIM:
+        whole = said[:_LONGEST_CLAIM]
+        end = max(whole.rfind("; "), whole.rfind(". "))
+        said = f"{whole[:end] if end > 0 else whole.rpartition(' ')[0]} (and more, in the report)"
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def lacking_outcome(rule: Rule, entry: Entry) -> TestOutcome:

@@ -100,6 +100,11 @@ def _seal(folder: Path, head: str | None, public_key: str | None) -> Checked | N
     from ..runs.seal.check import verify_run
 
     checked = verify_run(folder, head=head, public_key=public_key)
+    if checked.is_of_another:
+        raise DataError(
+            f"{folder} agrees with its own seal, and that is not the one that you expect, so no rule is put to it:\n"
+            f"{checked.listed()}\nGive the head and the key that were published, or find out who sealed it anew."
+        )
     if checked.problems:
         raise DataError(
             f"{folder} is not as it was sealed, so no rule is put to it:\n{checked.listed()}\n"

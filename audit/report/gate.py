@@ -19,8 +19,9 @@ _VERDICTS: Final[Mapping[Overall, tuple[str, str, str]]] = {
         "inconclusive",
     ),
     "self-test failed": (
-        "Not decided",
-        "The instrument's self-test failed, or is absent or too old for the policy. This is not a pass.",
+        "Instrument not shown to work",
+        "The policy asks for a self-test that this run cannot show: it failed, is absent, of other code or too old, as "
+        "the rule policy.self-test says. So its other rules decide nothing either. This is not a pass.",
         "confounded",
     ),
 }

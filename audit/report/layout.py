@@ -30,7 +30,7 @@ from .glossary import terms_in
 from .limits import Limits
 from .numbers import estimate, limits_of, plain
 from .safe_text import one_line
-from .sections import GRAVITY, VERDICT_WORDS, Judged, Overview, all_judged, in_plain_words, overview
+from .sections import GRAVITY, VERDICT_WORDS, Judged, Overview, all_judged, in_plain_words, model_name, overview
 from .tables import ShownTable, shown
 
 _MOST_SETTINGS: Final = 400  # of one mapping; what lies beyond is counted and stands in run.json
@@ -108,6 +108,7 @@ class Page:
 
     record: RunRecord
     heading: str
+    model: str
     gate: ShownGate | None
     overview: Overview
     plain_words: str
@@ -150,6 +151,7 @@ def laid_out(report: Report, limits: Limits) -> Page:
     return Page(
         record=record,
         heading=heading,
+        model=_model(record),
         gate=gate,
         overview=overview(findings),
         plain_words=in_plain_words(record, findings, gate, is_broken=bool(report.broken_seal)),
@@ -351,6 +353,14 @@ def _words(findings: Findings, limits: Limits) -> str:
     return "\n".join(part[: limits.text] for part in parts)
 
 
+def _model(record: RunRecord) -> str:
+    """Name of the model under audit and the beginning of the hash over its weights, as the gate tells it."""
+    prints = record.audited.get("fingerprint")
+    weights = prints.get("weights") if isinstance(prints, dict) else None
+    name = model_name(record)
+    return f"{name}, weights {weights[:16]}..." if name and isinstance(weights, str) else name
+
+
 def _self_test(record: RunRecord) -> str:
     """What is known of the instrument's last self-test when the run was made, in a sentence."""
     if record.kind == "compare":
@@ -362,7 +372,9 @@ def _self_test(record: RunRecord) -> str:
             "makes one."
         )
     failed = sorted(name for name, passed in test.instruments.items() if not passed)
-    outcome = "every instrument passed" if test.passed else f"failed: {', '.join(failed) or 'an instrument'}"
+    outcome = (
+        "every instrument that was asked passed" if test.passed else f"failed: {', '.join(failed) or 'an instrument'}"
+    )
     code = f", commit {test.commit}" if test.commit else ""
     return (
         f"The instrument's self-test before this run: {outcome} ({len(test.instruments)} instruments), "

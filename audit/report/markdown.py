@@ -60,7 +60,8 @@ def _front(page: Page, limits: Limits) -> Iterator[str]:
     record = page.record
     yield from (f"# {page.heading}", "")
     run, kind, created = (_text(one, limits) for one in (record.id, record.kind, record.provenance.created))
-    yield from (f"Palimpsest report on the run {run} ({kind}), {created}", "", "## Verdict", "")
+    model = f". Model: {_text(page.model, limits)}" if page.model else ""
+    yield from (f"Palimpsest report on the run {run} ({kind}), {created}{model}", "", "## Verdict", "")
     if record.status != "complete":
         yield from ("**This run has not ended. What follows is incomplete and is not a result.**", "")
     if page.broken_seal:

@@ -141,7 +141,8 @@ def in_plain_words(
     audits = "; ".join(list(done)[:_MOST_AUDITS]) or "no audit"
     day = record.provenance.created[:10]
     software = f"the software Palimpsest, version {record.provenance.palimpsest}"
-    model = _model(record)
+    name = model_name(record)
+    model = f'the model "{name}"' if name else ""
     sentences = [f"On {day} (UTC) {software}, {f'examined {model} and ' if model else ''}carried out: {audits}."]
     if record.kind == "compare":
         sentences = [f"Finished runs, the last of {day} (UTC), were laid side by side by {software}: {audits}."]
@@ -175,11 +176,10 @@ def in_plain_words(
     return " ".join(sentences)
 
 
-def _model(record: RunRecord) -> str:
+def model_name(record: RunRecord) -> str:
     """The model that was examined, as the run names it: the last part of a folder, or an id; "" where there is none."""
     name = str(record.audited.get("model", "")).rstrip("/")
-    short = name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
-    return f'the model "{short}"' if short else ""
+    return name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
 
 
 def _done(section: AuditSection) -> str:

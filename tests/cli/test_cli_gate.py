@@ -124,7 +124,9 @@ def test_the_key_that_must_have_signed_is_compared(
     answer = call("gate", run, "--policy", policy, "--public-key", tmp_path / "key.pub")
     assert answer.code == 0
     assert "with the key that was given" in " ".join(answer.out.split())
-    assert "is not as it was sealed" in refused("gate", run, "--policy", policy, "--public-key", tmp_path / "other.pub")
+    assert "agrees with its own seal" in refused(
+        "gate", run, "--policy", policy, "--public-key", tmp_path / "other.pub"
+    )
 
 
 def test_explain_says_what_would_have_to_change(call: Call, tmp_path: Path, policy: Path) -> None:

@@ -331,6 +331,25 @@ def test_an_opening_of_another_moment_is_refused(tmp_path: Path) -> None:
         gate([run], policy_of(tmp_path, rule(**AUC)), today=TODAY)
 
 
+def test_an_audit_that_was_not_run_is_named_and_no_other_offered_in_its_place(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", traps(CLEAR))
+    asked = rule(id="x", estimate="extraction.overall/verdict", one_of=["not found"])
+    reason = gate([run], policy_of(tmp_path, asked), today=TODAY).rules[-1].reason
+    assert "None of them holds an audit 'extraction'" in reason
+    assert "traps.overall" not in reason
+    typo = rule(id="y", estimate="traps.ovrall/verdict", one_of=["not found"])
+    assert "Did you mean 'traps.overall/verdict'?" in gate([run], policy_of(tmp_path, typo), today=TODAY).rules[-1].reason
+
+
+def test_a_long_claim_is_cut_between_its_parts_and_never_inside_a_number(tmp_path: Path) -> None:
+    claim = "; ".join(f"measure {number} of the answers 0.68 [0.60, 0.74] (n 12)" for number in range(9))
+    told = findings(finding("traps.overall", "found").model_copy(update={"claim": claim}))
+    asked = rule(id="x", estimate="traps.overall/verdict", one_of=["not found"])
+    reason = gate([run_of(tmp_path / "run", told)], policy_of(tmp_path, asked), today=TODAY).rules[-1].reason
+    assert "(n 12) (and more, in the report)." in reason
+    assert reason.count("[") == reason.count("]")
+
+
 def test_runs_of_unknown_weights_are_not_one_model(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / name, traps(CLEAR), record={"subjects": {}}) for name in ("one", "two")]
     loaded = policy_of(tmp_path, rule(**AUC))
@@ -489,5 +508,5 @@ def test_a_seal_of_another_key_is_refused(tmp_path: Path) -> None:
     result = gate([run], loaded, today=TODAY, public_key=signed)
     assert result.runs[0].seal == "sealed and signed, as it was, with the key that was given"
     other = run_of(tmp_path / "other", traps(CLEAR))
-    with pytest.raises(DataError, match="is not as it was sealed"):
+    with pytest.raises(DataError, match="agrees with its own seal, and that is not the one that you expect"):
         gate([run], loaded, today=TODAY, public_key=seal_run(other, key=OTHER_KEY).record.public_key)

@@ -26,7 +26,20 @@ from .rows import table_entry
 from .secret import read_secret
 from .signing import check_signature
 
-Kind = Literal["seal", "head", "signature", "key", "plan", "changed", "removed", "added", "renamed", "replaced", "rows"]
+Kind = Literal[
+    "seal",
+    "head",
+    "given head",
+    "signature",
+    "key",
+    "plan",
+    "changed",
+    "removed",
+    "added",
+    "renamed",
+    "replaced",
+    "rows",
+]
 _SHOWN = 50
 
 
@@ -64,6 +77,11 @@ class Checked:
     pinned_head: bool
     pinned_key: bool
     n_bytes: int = 0
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether nothing is wrong but the head or the key, which are not those that were given."""
+        return bool(self.problems) and all(problem.kind in ("given head", "key") for problem in self.problems)
 
     def listed(self) -> str:
         """One line for each problem, the first 50."""
@@ -193,7 +211,7 @@ def _unsafe(path: str) -> str | None:
 
 def _pin_problems(record: SealRecord, head: str | None, public_key: str | None) -> Iterator[Problem]:
     if head is not None and record.head != head:
-        yield Problem("head", SEAL_NAME, f"the head is {record.head}, not the one that was given, {head}")
+        yield Problem("given head", SEAL_NAME, f"the head is {record.head}, not the one that was given, {head}")
     if public_key is not None and record.public_key is None:
         yield Problem("key", SEAL_NAME, "the seal is not signed; expected a signature by the key that was given")
     elif public_key is not None and record.public_key != public_key:  # which may be a private one: it is not shown

@@ -181,7 +181,12 @@ def test_sealing_anew_is_seen_by_the_head_and_by_the_key(run: Path) -> None:
     (run / "plan.toml").write_text("seed = 1\n")
     _resealed(run, OTHER_KEY)
     assert verify_run(run).problems == ()
-    assert kinds(verify_run(run, head=head)) == {("head", SEAL_NAME)}
+    checked = verify_run(run, head=head)
+    assert kinds(checked) == {("given head", SEAL_NAME)}
+    assert checked.is_of_another  # nothing was changed since: it is the seal that is another
+    (run / "plan.toml").write_text("seed = 2\n")
+    assert not verify_run(run, head=head).is_of_another
+    (run / "plan.toml").write_text("seed = 1\n")
     assert kinds(verify_run(run, public_key=KEY.public_key)) == {("key", SEAL_NAME)}
     _resealed(run, None)
     assert kinds(verify_run(run, public_key=KEY.public_key)) == {("key", SEAL_NAME)}
