@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from ..errors import DataError
@@ -124,11 +125,18 @@ def lacking(pattern: str, known: Iterable[Entry]) -> list[Entry]:
     ]
 
 
+@cache
 def shape(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression."""
-    return re.compile(
-        "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in pattern), re.DOTALL
-    )
+    """The pattern as a regular expression, whose time grows with pattern times text and no faster.
+
+    What follows a star is taken where it first stands and never looked for further on (an atomic group): the next star
+    reaches there as well, since neither crosses a ``/``.
+    """
+    first, *others = ("".join("[^/]" if c == "?" else re.escape(c) for c in part) for part in pattern.split("*"))
+    if not others:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>[^/]*?{part})" for part in others[:-1])
+    return re.compile(f"{first}{middle}[^/]*{others[-1]}", re.DOTALL)
 
 
 def nearest(pattern: str, known: Sequence[Entry]) -> str:

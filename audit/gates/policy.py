@@ -54,6 +54,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "ratio": (0.0, float("inf")),
     "count": (0.0, float("inf")),
 }
+_MOST_RULES: Final = 1_000
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
@@ -444,6 +445,8 @@ def cross_problems(policy: Policy, text: str) -> list[str]:
             )
     if not policy.rules:
         problems.append("the policy has no [[rules]]; an empty policy would pass everything.")
+    elif len(policy.rules) > _MOST_RULES:
+        problems.append(f"the policy has {len(policy.rules):,} rules; expected at most {_MOST_RULES:,}.")
     elif all(rule.severity != "block" for rule in policy.rules):
         problems.append("no rule has severity 'block', so nothing could be breached and nothing be a pass.")
     elif all(rule.severity != "block" or rule.only_against for rule in policy.rules):

@@ -131,6 +131,11 @@ def test_two_rules_of_one_id_are_refused(tmp_path: Path) -> None:
     assert "rules[2]: id 'r' is that of rules[1] too" in refusal(tmp_path, rule(**AUC) + rule(**AUC))
 
 
+def test_a_policy_of_thousands_of_rules_is_refused(tmp_path: Path) -> None:
+    text = "".join(rule(**AUC | {"id": f"r{number}"}) for number in range(1_001))
+    assert "the policy has 1,001 rules; expected at most 1,000" in refusal(tmp_path, text)
+
+
 def test_a_policy_that_could_not_be_breached_is_refused(tmp_path: Path) -> None:
     assert "an empty policy would pass everything" in refusal(tmp_path, "")
     assert "no rule has severity 'block'" in refusal(tmp_path, rule(**AUC, severity="warn"))

@@ -338,7 +338,8 @@ def test_an_audit_that_was_not_run_is_named_and_no_other_offered_in_its_place(tm
     assert "None of them holds an audit 'extraction'" in reason
     assert "traps.overall" not in reason
     typo = rule(id="y", estimate="traps.ovrall/verdict", one_of=["not found"])
-    assert "Did you mean 'traps.overall/verdict'?" in gate([run], policy_of(tmp_path, typo), today=TODAY).rules[-1].reason
+    reason = gate([run], policy_of(tmp_path, typo), today=TODAY).rules[-1].reason
+    assert "Did you mean 'traps.overall/verdict'?" in reason
 
 
 def test_a_long_claim_is_cut_between_its_parts_and_never_inside_a_number(tmp_path: Path) -> None:
