@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import streamlit as st
 
@@ -22,6 +22,18 @@ _SEAL_BADGES: Final[dict[str, tuple[str, Colour, str]]] = {
     "broken": ("Seal broken", "red", ":material/gpp_bad:"),
     "unchecked": ("Seal not checked", "gray", ":material/gpp_maybe:"),
 }
+
+
+class Between(NamedTuple):
+    """The numbers that a filter allows: all from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+
+
+def numbered(name: str, place: int) -> str:
+    """Name of a filter that a page draws more than once: the first keeps its name, the second is ``name-2``."""
+    return name if place == 0 else f"{name}-{place + 1}"
 
 
 def chosen_run(shop: Store, kinds: Collection[str] | None = None) -> Opened | None:
@@ -47,7 +59,7 @@ def chosen_run(shop: Store, kinds: Collection[str] | None = None) -> Opened | No
     elif asked is None and offered:
         asked = next((id_ for id_ in offered if rows[id_].problem is None), offered[0])
     if not offered:
-        _no_runs(kinds)
+        _no_runs(shop, kinds)
         return None
     st.session_state[_PICKER] = asked if asked in rows else None
     with st.sidebar:
@@ -63,13 +75,15 @@ def chosen_run(shop: Store, kinds: Collection[str] | None = None) -> Opened | No
         return None
     go_to(asked)
     opened = shop.open(asked)
-    _headline(opened)
+    _headline(shop, opened)
     return opened
 
 
-def _headline(opened: Opened) -> None:
+def _headline(shop: Store, opened: Opened) -> None:
     """Which run this is, its verdict and seal, and what is wrong with it."""
     seal = seal_of(opened)
+    if seal.state != "none":
+        shop.remember_seal(opened, seal.state)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if opened.findings is not None:
             verdict_badge(overview(opened.findings).verdict)
@@ -116,14 +130,16 @@ def _run_was_picked() -> None:
 def _option(row: Row) -> str:
     told = [cell(row.id, 60)]
     if row.date:
-        told.append(row.date[:10])
-    if row.state not in ("complete", "unreadable") or row.problem:
+        told.append(cell(row.date[:10]))
+    if row.state not in ("complete", "unreadable") or row.wrong:
         told.append("has a problem" if row.state in ("complete", "unreadable") else cell(row.state, 30))
     return " · ".join(told)
 
 
-def _no_runs(kinds: Collection[str] | None) -> None:
-    if kinds is None:
+def _no_runs(shop: Store, kinds: Collection[str] | None) -> None:
+    if (problem := shop.unlisted()) is not None:
+        st.error(plain(problem, 600), icon=":material/warning:")
+    elif kinds is None:
         st.info("There are no runs in this folder yet. The page Overview says how to make one.", icon=":material/info:")
     else:
         st.info(
@@ -141,7 +157,7 @@ def kept(name: str, default: Any, allowed: Sequence[Any] | None = None) -> dict[
     Args:
         name: In the address, and the widget's key.
         default: Value where the address says nothing; text, int, float, bool, or a list of texts.
-        allowed: The values there are; for an int or a float the two ends. None allows every value of the type.
+        allowed: The values there are, or `Between` two numbers. None allows every value of the type.
     """
     st.session_state[name] = value_of(name, default, allowed)
     return {"key": name, "on_change": _was_changed, "args": (name, default)}
@@ -170,8 +186,7 @@ def _read(text: str, default: Any, allowed: Sequence[Any] | None) -> Any:
             return None
         if allowed is None:
             return number if abs(number) < 1e300 else None  # no NaN, no infinity
-        is_range = len(allowed) == 2
-        fits = allowed[0] <= number <= allowed[1] if is_range else number in allowed
+        fits = allowed.low <= number <= allowed.high if isinstance(allowed, Between) else number in allowed
         return number if fits else None
     if allowed is None:
         return text

@@ -24,6 +24,7 @@ from audit.report.safe_text import one_line
 from audit.runs.schema import Findings
 from audit.runs.store import Run
 
+from .items import require_sound
 from .plain import plain
 from .theme import THEMES
 
@@ -76,8 +77,9 @@ def drawn(key: str, audit: str, _run: Run, _findings: Findings) -> list[Drawn]:
         audit: A key of `audit.report.drawing.DRAWN`.
 
     Raises:
-        DataError: Items are damaged or lack a column.
+        DataError: Items are damaged, lie behind a link, lack a column, or would fill the memory.
     """
+    require_sound(_run)
     return [plain_figure(figure) for figure in figures_for(_run, _findings, audit)]
 
 

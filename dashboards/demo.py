@@ -57,6 +57,11 @@ class DemoJob:
                 self._process.kill()
 
     @property
+    def is_of_interest(self) -> bool:
+        """Whether it runs, or was started here and has not ended well."""
+        return self._process is not None and self.exit_code != 0
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -112,6 +117,14 @@ def first_run(shop: Store) -> None:
         st.code(f"palimpsest audit plan.toml --out {out}", language=None, wrap_lines=True)
         st.markdown("The whole loop on the demo's models, with remedies, takes longer:")
         st.code(f"palimpsest demo --out {shlex.quote(str(Path(where) / 'demo'))}", language=None, wrap_lines=True)
+
+
+def demo_under_way(shop: Store) -> None:
+    """The demo's box beside runs, which its own first run is one of: while it runs, and where it did not end well."""
+    if os.environ.get(SWITCH) != "off" and demo_job(str(shop.root)).is_of_interest:
+        with st.container(border=True):
+            st.subheader("The demo", anchor=False)
+            _demo(shop)
 
 
 @st.fragment(run_every=2.0)

@@ -2,6 +2,9 @@
 
 A table of a million rows is never held whole. Filters and the sorted column are read by ``pyarrow.dataset``, which
 gives the places of the rows that pass; of the other columns only the rows of the page are kept.
+
+A file of some kilobytes can say one long text a million times: parquet keeps a text once, and memory does not. So
+texts are read as they lie, by number, and what a column would take in memory is measured before it is read whole.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -22,10 +26,15 @@ from numpy.typing import NDArray
 
 from audit.errors import DataError, InputError
 from audit.runs.store import Run
+from audit.text.safe import printable
 
 MOST_ROWS: Final = 300  # of one page
 _BATCH = 16_384
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
+_BATCH_BYTES = 64 << 20  # of a batch, about
+MOST_BYTES: Final = 1 << 30  # in memory, of what is read at once; more where the file itself is large
+_MOST_TIMES: Final = 10  # so many times its own size a file may take
+_PAGE_BYTES: Final = 512 << 20  # in memory, of one page's rows
 _CHECKED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -61,16 +70,12 @@ class Items:
         """The table of that name; None where the run holds none. Reads the file's footer.
 
         Raises:
-            DataError: It is no plain file, no parquet, or damaged.
+            DataError: It is no plain file, lies behind a link, is no parquet, or damaged.
         """
         path = run.items_path(name)
         with _damage(path):
-            try:
-                mode = path.lstat().st_mode
-            except FileNotFoundError:
+            if not _is_there(path):
                 return None
-            if not stat.S_ISREG(mode):
-                raise DataError(f"items/{path.name} is no plain file. Restore it from a copy.")
             with path.open("rb") as stream, pq.ParquetFile(stream) as file:
                 schema = file.schema_arrow
                 return cls(path, dict(zip(schema.names, schema.types, strict=True)), file.metadata.num_rows)
@@ -79,6 +84,7 @@ class Items:
         """How many rows pass; only the columns of the conditions are read. Errors as in `order`."""
         if not where:
             return self.n_rows
+        self._require_room([one.column for one in where])
         with _damage(self.path):
             return int(self._dataset().count_rows(filter=self._expression(where)))
 
@@ -92,13 +98,14 @@ class Items:
 
         Raises:
             InputError: There is no such column.
-            DataError: The file is damaged, or a condition does not fit its column.
+            DataError: The file is damaged, a condition does not fit its column, or what has to be read does not fit
+                into memory.
         """
+        self._require_room([*(one.column for one in where), *([] if sort is None else [sort])])
         if not where and sort is None:
             return np.arange(self.n_rows)
         projected = {"passes": self._expression(where) if where else pc.scalar(True)}
         if sort is not None:
-            self._require([sort])
             projected["key"] = ds.field(sort)
         with _damage(self.path):
             read = self._dataset().to_table(columns=projected)
@@ -123,35 +130,36 @@ class Items:
 
         Raises:
             InputError: There is no such column, or more rows are asked for.
-            DataError: The file is damaged.
+            DataError: The file is damaged, or the rows do not fit into memory.
         """
         self._require(columns)
         if len(places) > MOST_ROWS:
             raise InputError(f"{len(places):,} rows were asked for; a page holds at most {MOST_ROWS}.")
         wanted = np.unique(places)
         with _damage(self.path):
-            kept = list(self._batches(list(columns), wanted))
+            kept, size = [], 0
+            for batch in self._batches(list(columns), wanted):
+                size += sum(map(_size, batch.columns))
+                if size > _PAGE_BYTES:
+                    raise DataError(self._too_large(f"the {len(wanted):,} rows of this page"))
+                kept.append(batch.cast(pa.schema([(name, self.columns[name]) for name in columns])))
             table = pa.Table.from_batches(kept, pa.schema([(name, self.columns[name]) for name in columns]))
             return table.take(pa.array(np.searchsorted(wanted, places)))
 
     def _batches(self, columns: list[str], wanted: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-        """The wanted rows (ascending), batch by batch."""
-        # Opened here, because pyarrow cannot open a path that is not UTF-8.
-        with (
-            self.path.open("rb") as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True, buffer_size=_BUFFER, pre_buffer=False) as file,
-        ):
-            schema = pa.schema([(name, self.columns[name]) for name in columns])
+        """The wanted rows (ascending), batch by batch; columns that do not fit into memory as a dictionary."""
+        large = [name for name in columns if _decoded(self.path, _mark(self.path), name) > _room(self.path)]
+        with _opened(self.path, large) as file:
             begin = 0
             for group in range(file.num_row_groups):
                 end = begin + file.metadata.row_group(group).num_rows
                 inside = wanted[np.searchsorted(wanted, begin) : np.searchsorted(wanted, end)]
                 if len(inside):
                     at = begin
-                    for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):
+                    for batch in _batches_of(file, group, columns):
                         here = inside[(inside >= at) & (inside < at + len(batch))] - at
                         if len(here):
-                            yield batch.select(columns).take(pa.array(here)).cast(schema)
+                            yield batch.select(columns).take(pa.array(here))
                         at += len(batch)
                         if at > inside[-1]:
                             break
@@ -159,7 +167,7 @@ class Items:
 
     def numbers(self, column: str, where: Sequence[Where] = ()) -> NDArray[np.float64]:
         """One column of numbers of the rows that pass, NaN where there is no value; shape (n,). Errors as `order`."""
-        self._require([column])
+        self._require_room([column, *(one.column for one in where)])
         with _damage(self.path):
             read = self._dataset().to_table(
                 columns={"value": ds.field(column).cast(pa.float64())},
@@ -170,13 +178,13 @@ class Items:
 
     def table(self, columns: Sequence[str], where: Sequence[Where] = ()) -> pa.Table:
         """Those columns of every row that passes, for what is counted at once. Errors as in `order`."""
-        self._require(columns)
+        self._require_room([*columns, *(one.column for one in where)])
         with _damage(self.path):
             return self._dataset().to_table(list(columns), filter=self._expression(where) if where else None)
 
     def distinct(self, column: str, most: int = 200) -> list[str | float | bool]:
         """The values of a column, ascending; the first ``most`` where there are more. Errors as in `order`."""
-        self._require([column])
+        self._require_room([column])
         with _damage(self.path):
             values = pc.unique(self._dataset().to_table(columns=[column])[column]).drop_null()
             found: list[str | float | bool] = pc.take(values, pc.array_sort_indices(values))[:most].to_pylist()
@@ -196,6 +204,156 @@ class Items:
         for name in columns:
             if name not in self.columns:
                 raise InputError(f"items/{self.path.name} has no column {name}; it has {', '.join(self.columns)}.")
+
+    def _require_room(self, columns: Sequence[str]) -> None:
+        """Refuses to read whole columns that do not fit into memory, the places of the rows among them."""
+        self._require(columns)
+        with _damage(self.path):
+            size = 8 * self.n_rows + sum(_decoded(self.path, _mark(self.path), name) for name in set(columns))
+            if size > _room(self.path):
+                raise DataError(self._too_large(", ".join(dict.fromkeys(columns)) or "its rows"))
+
+    def _too_large(self, what: str) -> str:
+        return (
+            f"items/{self.path.name} is too large to be shown: of {what}, more would have to be held in memory than "
+            "the dashboard allows."
+        )
+
+
+def require_sound(run: Run) -> None:
+    """Refuses a run whose items must not be read whole, by the report's own drawing for example.
+
+    Raises:
+        DataError: A table lies behind a link, is no plain file, is damaged, or has a column that is many times larger
+            in memory than the file.
+    """
+    folder = run.folder / "items"
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.glob("*.parquet")):
+        with _damage(path):
+            if not _is_there(path):
+                continue
+            require_room(path)
+
+
+def require_room(path: Path, *, whole: bool = False) -> None:
+    """Refuses a parquet file that is many times larger in memory than it is; errors as pyarrow's.
+
+    Args:
+        path: The file.
+        whole: Whether all of its columns are held at once; else one is.
+
+    Raises:
+        DataError: A column is too large, or all of them are.
+    """
+    with path.open("rb") as stream, pq.ParquetFile(stream) as file:
+        names, size = file.schema_arrow.names, 8 * file.metadata.num_rows
+    for name in names:
+        column = _decoded(path, _mark(path), name)
+        if size + column > _room(path):
+            raise DataError(
+                f"{printable(path.name)} is too large to be read here: with its column {printable(name)} it would take "
+                "more memory than the dashboard allows."
+            )
+        size += column if whole else 0
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a table of items. Neither it nor the folder of items may be a link."""
+    try:
+        modes = [one.lstat().st_mode for one in (path.parent, path)]
+    except FileNotFoundError:
+        return False
+    if not (stat.S_ISDIR(modes[0]) and stat.S_ISREG(modes[1])):
+        raise DataError(
+            f"items/{printable(path.name)} is no plain file, or lies behind a link. Restore it from a copy."
+        )
+    return True
+
+
+def _room(path: Path) -> int:
+    """Bytes of memory that a read of this file may take."""
+    return max(MOST_BYTES, _MOST_TIMES * path.stat().st_size)
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@lru_cache(maxsize=1_024)
+def _decoded(path: Path, mark: tuple[int, ...], column: str) -> int:
+    """Bytes that a whole column takes in memory; ``mark`` changes with the file.
+
+    Columns of numbers are not read for it, and of texts no more than a batch of places in a dictionary is held.
+    """
+    total = 0
+    with _opened(path, [column]) as file:
+        schema = file.schema
+        widths = {leaf.path: leaf.length or 8 for leaf in map(schema.column, range(len(schema)))}
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            chunks = [one for one in map(about.column, range(about.num_columns)) if _is_of(one.path_in_schema, column)]
+            if any("DELTA_BYTE_ARRAY" in one.encodings for one in chunks):  # written by nothing of Palimpsest
+                raise pa.ArrowInvalid(f"the column {column} is encoded as Palimpsest does not")
+            stored = sum(int(one.total_uncompressed_size) for one in chunks)
+            total += sum(int(one.num_values) * max(8, widths[one.path_in_schema]) for one in chunks)
+            if (least := total + stored) > _room(path):
+                return least
+            if any(one.physical_type == "BYTE_ARRAY" for one in chunks):
+                total += sum(sum(map(_size, batch.columns)) for batch in _batches_of(file, group, [column]))
+    return total
+
+
+def _size(array: pa.Array) -> int:
+    """Bytes that the array takes when its dictionaries are written out."""
+    if pa.types.is_dictionary(array.type):
+        if not (pa.types.is_binary(kind := array.type.value_type) or pa.types.is_string(kind)
+                or pa.types.is_large_binary(kind) or pa.types.is_large_string(kind)):  # fmt: skip
+            return 8 * len(array)
+        return int(pc.sum(pc.binary_length(array.dictionary).cast(pa.int64()).take(array.indices)).as_py() or 0)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        return 8 * len(array) + _size(array.flatten())
+    if pa.types.is_struct(array.type):
+        return sum(map(_size, array.flatten()))
+    return int(array.nbytes)
+
+
+@contextmanager
+def _opened(path: Path, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    """The file; texts of ``columns`` are read as a dictionary and places in it, which is slower than as texts."""
+    # Opened here, because pyarrow cannot open a path that is not UTF-8.
+    with path.open("rb") as stream:
+        about = pq.read_metadata(stream)
+        leaves = map(about.schema.column, range(len(about.schema)))
+        texts = [
+            one.path for one in leaves
+            if one.physical_type == "BYTE_ARRAY" and any(_is_of(one.path, name) for name in columns)
+        ]  # fmt: skip
+        with pq.ParquetFile(
+            stream, metadata=about, read_dictionary=texts, page_checksum_verification=True, buffer_size=_BUFFER,
+            pre_buffer=False,
+        ) as file:  # fmt: skip
+            yield file
+
+
+def _batches_of(file: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of one group, in batches that are the smaller the more a row holds."""
+    about = file.metadata.row_group(group)
+    chunks = [
+        one
+        for one in map(about.column, range(about.num_columns))
+        if any(_is_of(one.path_in_schema, name) for name in columns)
+    ]
+    stored = sum(max(one.total_uncompressed_size, 8 * one.num_values) for one in chunks)
+    rows = max(1, min(_BATCH, _BATCH_BYTES * about.num_rows // max(1, stored)))
+    yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+
+
+def _is_of(path: str, column: str) -> bool:
+    """Whether a path of the file's schema is of the column, or of a part of it."""
+    return f"{path}.".startswith(f"{column}.")
 
 
 def _condition(one: Where) -> pc.Expression:

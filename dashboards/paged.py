@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import streamlit as st
 from numpy.typing import NDArray
 
-from .address import kept
+from .address import Between, kept
 from .items import Items, Where
 from .parts import Part
 from .plain import cell
@@ -81,7 +81,9 @@ def show_items(
     conditions = tuple(where)
     places = _order(part.key, name, conditions, by_column, down and by_column is not None, items)
     n_pages = max(1, -(-len(places) // PAGE))
-    number = at.number_input(f"Page of {n_pages:,}", 1, n_pages, step=1, **kept(f"{prefix}-page", 1, (1, n_pages)))
+    number = at.number_input(
+        f"Page of {n_pages:,}", 1, n_pages, step=1, **kept(f"{prefix}-page", 1, Between(1, n_pages))
+    )
     rows = items.rows(present, places[(number - 1) * PAGE : number * PAGE])
     begin = (number - 1) * PAGE
     said = f"Rows {begin + 1:,} to {begin + rows.num_rows:,} of {len(places):,}" if rows.num_rows else "No row"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import streamlit as st
@@ -45,9 +46,13 @@ class Sealed:
 
 def seal_of(opened: Opened, *, asked: bool = False) -> Sealed:
     """The state of the run's seal; a run larger than 512 MiB is hashed only when ``asked``."""
-    if opened.folder is None or not is_sealed(opened.folder):
-        return _unsealed(opened)
-    size = sum(path.stat().st_size for path in opened.folder.rglob("*") if path.is_file())
+    try:
+        if opened.folder is None or not is_sealed(opened.folder):
+            return _unsealed(opened)
+        size = sum(path.lstat().st_size for path in opened.folder.rglob("*"))
+    except OSError as error:
+        folder = opened.folder or Path()
+        return Sealed("unchecked", f"The seal could not be checked: {told(error, folder)}")
     if size > _MOST_UNASKED and not asked:
         return Sealed("unchecked", f"Sealed; not checked yet, for {size / 2**20:,.0f} MiB have to be hashed.")
     return _checked(opened.key, str(opened.folder), opened.id)
@@ -63,8 +68,6 @@ def _unsealed(opened: Opened) -> Sealed:
 @st.cache_data(show_spinner="Checking the seal ...", max_entries=500)
 def _checked(key: str, folder: str, id_: str) -> Sealed:
     """``key`` changes with the files, so that a changed run is checked anew."""
-    from pathlib import Path
-
     try:
         found = verify_run(folder)
     except (AuditError, OSError) as error:

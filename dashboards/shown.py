@@ -13,14 +13,16 @@ import streamlit as st
 
 from audit.errors import AuditError
 from audit.report.content import without_quotes
-from audit.report.figures import Comparison, MarkedPiece, MarkedText, Piece
+from audit.report.drawing import quoted_for
+from audit.report.figures import Comparison, MarkedPiece, MarkedText, MarkedTexts, Piece
 from audit.report.layout import number_rows, numbers_table, reading
-from audit.report.sections import Judged, judged
+from audit.report.sections import GRAVITY, Judged, judged
 from audit.report.tables import ShownTable, shown
 from audit.runs.schema import AuditSection, Findings, Table
 from audit.text.safe import counted
 
-from .parts import Part, without_folder
+from .items import require_sound
+from .parts import Part, changed_since, note_change, without_folder
 from .plain import cell, plain
 from .theme import verdict_badge
 
@@ -58,19 +60,36 @@ def told(part: Part, what: str) -> Iterator[None]:
 def told_apart(what: str) -> Callable[[Callable[Concatenate[Part, P], None]], Callable[Concatenate[Part, P], None]]:
     """Makes a function draw a part of a page that is drawn alone when one of its own widgets changes.
 
+    Where the run's files have changed since the page was drawn, the whole page is drawn anew.
+
     Args:
         what: What is said where the run's files do not allow it, as in `told`.
     """
 
     def made(draw: Callable[Concatenate[Part, P], None]) -> Callable[Concatenate[Part, P], None]:
-        @wraps(draw)
-        def safely(part: Part, /, *args: P.args, **named: P.kwargs) -> None:
+        def safely(is_new: list[bool], part: Part, /, *args: P.args, **named: P.kwargs) -> None:
+            if not is_new and changed_since(part):
+                note_change()
+                st.rerun()  # the whole application: the seal, the findings and every other part are of old files
+            is_new.clear()
             with told(part, what):
                 draw(part, *args, **named)
 
-        return st.fragment(safely)
+        apart = st.fragment(wraps(draw)(safely))
+
+        @wraps(draw)
+        def at_first(part: Part, /, *args: P.args, **named: P.kwargs) -> None:
+            apart([True], part, *args, **named)  # emptied when it is drawn; drawn again alone it is empty
+
+        return at_first
 
     return made
+
+
+def quoted(part: Part, audit: str) -> MarkedTexts | None:
+    """What the report would quote of an audit, of a run whose items can be read whole. Raises DataError."""
+    require_sound(part.run)
+    return quoted_for(part.run, audit)
 
 
 def asks_for_text(page: str, what: str) -> bool:
@@ -93,8 +112,8 @@ def told_findings(findings: Findings, *, show_text: bool) -> Findings:
 
 
 def show_findings(section: AuditSection, landmarks: Collection[float]) -> None:
-    """The section's findings: those with a verdict, and in a box that opens those without one; landmarks as below."""
-    listed = judged(section)
+    """The section's findings, the gravest first, those without a verdict in a box that opens; landmarks as below."""
+    listed = sorted(judged(section), key=lambda one: GRAVITY.index(one.verdict))
     if not listed:
         st.info("No finding: this is not a pass.", icon=":material/info:")
     told_first = [one for one in listed[:_MOST_FINDINGS] if one.verdict != "information"]

@@ -1,19 +1,27 @@
 """The training rows that generations were compared with: read from the auditor's own file, where it is still there.
 
-A run keeps the rows' ids and lengths, not their texts.
+A run keeps the rows' ids and lengths, not their texts. Its plan can name any file of this machine, and whoever made the
+run chose it: the file is read only where nobody but this machine reaches the server, and nothing of it is told unless
+it is the one that was compared.
 """
 
 from __future__ import annotations
 
+import gzip
+import ipaddress
+import zlib
 from pathlib import Path
 
 import streamlit as st
 
-from audit.errors import InputError
+from audit.errors import AuditError, InputError
 from audit.runs.store import Run
 from audit.text.hub import PREFIX
 
-_MOST_BYTES = 2_000_000_000
+from .items import require_room
+
+_MOST_BYTES = 512 * 2**20  # unpacked
+_FILE = "the file of the training rows"
 
 
 def training_rows(key: str, run: Run) -> tuple[dict[str, str], str]:
@@ -24,12 +32,28 @@ def training_rows(key: str, run: Run) -> tuple[dict[str, str], str]:
         run: A run with an extraction audit.
 
     Raises:
-        AuditError: The plan names no file, or one that is elsewhere, cannot be read, or is not the one that was
-            compared.
+        InputError: Others can reach this server; the plan names no file, or one that is elsewhere, cannot be read, or
+            is not the one that was compared. No message says anything of the file.
     """
+    if not only_this_machine(st.get_option("server.address")):
+        raise InputError("this server can be reached from other machines, so files outside of the runs are not read.")
     source, view, settings = _source(run)
-    found = source.stat()
-    return _texts(f"{key}/{found.st_size}/{found.st_mtime_ns}", str(source), view, settings, _recorded(run)), view
+    try:
+        found = source.stat()
+        key = f"{key}/{found.st_size}/{found.st_mtime_ns}"
+        return _texts(key, str(source), view, settings, _recorded(run)), view
+    except _NotReadError:
+        raise
+    except (AuditError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{_FILE} cannot be read as rows.") from error
+
+
+def only_this_machine(address: str | None) -> bool:
+    """Whether a server at that address is reached from this machine alone; None is every address it has."""
+    try:
+        return address == "localhost" or ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
 
 
 def compared_view(run: Run) -> str:
@@ -57,23 +81,49 @@ def _source(run: Run) -> tuple[Path, str, tuple[tuple[str, object], ...]]:
         raise InputError("the run does not name the file of its training rows.")
     if name.startswith(PREFIX):
         raise InputError(f"the training rows are {name}, and the dashboard reads nothing from a network.")
-    path = resolve_path(name, Path(run.record.plan_folder or ".") / "plan.toml")
-    if not path.is_file():
-        raise InputError(f"the file of the training rows, {path.name}, is not where the plan says.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"the file of the training rows, {path.name}, is too large to be read here.")
+    try:
+        path = resolve_path(name, Path(run.record.plan_folder or ".") / "plan.toml")
+        is_there = path.is_file()
+    except (AuditError, OSError, ValueError):
+        is_there = False
+    if not is_there:
+        raise InputError(f"{_FILE} is not where the plan says.")
     names = ("question_field", "answer_field", "id_field", "skip_bad_lines")
     return path, compared_view(run), tuple((one, plan[one]) for one in names if plan.get(one) is not None)
+
+
+class _NotReadError(InputError):
+    """A message that says nothing of the file's content."""
 
 
 @st.cache_data(show_spinner="Reading the training rows", max_entries=1)
 def _texts(key: str, source: str, view: str, settings: tuple[tuple[str, object], ...], recorded: str) -> dict[str, str]:
     from audit.extraction.rows import read_rows
 
-    rows = read_rows(Path(source), **dict(settings))  # type: ignore[arg-type]  # read_rows checks what it is given
-    if rows.sha256 != recorded:
-        raise InputError(
-            f"{Path(source).name} is not the file that was compared: the SHA-256 of its rows is {rows.sha256}, the "
-            f"run's is {recorded or 'not recorded'}."
+    path = Path(source)
+    if _is_too_large(path):
+        raise _NotReadError(f"{_FILE} is too large to be read here: more than {_MOST_BYTES // 2**20:,} MiB unpacked.")
+    rows = read_rows(path, **dict(settings))  # type: ignore[arg-type]  # read_rows checks what it is given
+    if not recorded or rows.sha256 != recorded:
+        raise _NotReadError(
+            f"{_FILE} is not the file that was compared: its SHA-256 is not the one that the run holds."
         )
     return dict(zip(rows.ids, rows.of_view(view), strict=True))  # type: ignore[arg-type]  # one of three names
+
+
+def _is_too_large(path: Path) -> bool:
+    """Whether the file is too large as it lies, or unpacked."""
+    if path.stat().st_size > _MOST_BYTES:
+        return True
+    if path.suffix.lower() == ".parquet":
+        require_room(path, whole=True)
+    if path.suffix.lower() != ".gz":
+        return False
+    left = _MOST_BYTES
+    try:
+        with gzip.open(path) as stream:
+            while left >= 0 and (piece := stream.read(1 << 20)):
+                left -= len(piece)
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{_FILE} is not sound gzip.") from error
+    return left < 0

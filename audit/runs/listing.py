@@ -35,7 +35,8 @@ class RunList:
 
     Attributes:
         runs: Readable runs, the newest first.
-        unreadable: (folder, reason) of runs that could not be read; folders that are no runs are not named.
+        unreadable: (folder, reason) of runs that could not be read, and of what could not be looked at; folders that
+            are no runs are not named.
     """
 
     runs: tuple[RunSummary, ...]
@@ -45,19 +46,37 @@ class RunList:
 def run_folders(root: str | Path) -> list[Path]:
     """Folders directly in ``root``, and ``root`` itself, that hold a run or, without a ``run.json``, the rest of one.
 
+    What cannot be looked at is among them: it may be a run, and whoever opens it learns why it cannot be read.
+
     Raises:
         InputError: ``root`` is no folder or cannot be read.
     """
-    return [folder for folder in _folders(Path(root)) if any((folder / name).exists() for name in _SIGNS)]
+    found = []
+    for folder, problem in _folders(Path(root)):
+        try:
+            if problem is not None or any((folder / name).exists() for name in _SIGNS):
+                found.append(folder)
+        except OSError:
+            found.append(folder)
+    return found
 
 
-def _folders(root: Path) -> list[Path]:
+def _folders(root: Path) -> list[tuple[Path, OSError | None]]:
+    """Folders in ``root``, and ``root`` itself; with an error, where it cannot be told whether it is a folder."""
     try:
-        return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+        entries = sorted(root.iterdir())
     except OSError as error:
         raise InputError(
             f"could not list the runs in {root}: {error.strerror}. Name the folder that holds them with --runs."
         ) from error
+    found: list[tuple[Path, OSError | None]] = [(root, None)]
+    for path in entries:
+        try:
+            if path.is_dir():
+                found.append((path, None))
+        except OSError as error:
+            found.append((path, error))
+    return found
 
 
 def list_runs(root: str | Path) -> RunList:
@@ -67,8 +86,10 @@ def list_runs(root: str | Path) -> RunList:
         InputError: ``root`` is no folder or cannot be read.
     """
     runs, unreadable = [], []
-    for folder in _folders(Path(root)):
+    for folder, problem in _folders(Path(root)):
         try:
+            if problem is not None:
+                raise problem
             if (folder / "run.json").exists():
                 run = Run.open(folder)
                 runs.append(RunSummary(folder, run.record, run.state(), (folder / "findings.json").exists()))

@@ -15,7 +15,7 @@ from audit.report.side_by_side import side_by_side
 from audit.report.similarities import SET_NAMES, SETS, similarity_edges, similarity_histogram
 from audit.text.numbers import fixed, percent
 
-from ..address import kept
+from ..address import Between, kept
 from ..charts import Drawn, drawn, plain_figure, show_figure, show_panel
 from ..items import Items, Where
 from ..paged import open_items, show_items
@@ -120,7 +120,7 @@ def _moved(values: dict[str, NDArray[np.float64]], recorded: list[float]) -> Non
         step=0.001,
         format="%.3f",
         help="Moved, it counts the recorded similarities anew. The run's own threshold is where it stands at first.",
-        **kept("threshold", round(min(max(recorded[0], lowest), 1.0), 3), (lowest, 1.0)),
+        **kept("threshold", round(min(max(recorded[0], lowest), 1.0), 3), Between(lowest, 1.0)),
     )
     counts = above(values, threshold)
     words = "; ".join(f"{SET_NAMES[name]} {n_above:,} of {n:,}" for name, n, n_above in counts)
@@ -183,7 +183,9 @@ def _matches(part: Part, *, show_text: bool) -> None:
     which, by_id, least = st.columns(3, vertical_alignment="bottom")
     hits = which.selectbox("Show", (_ALL, _HITS, _MISSES), **kept("matches", _ALL, (_ALL, _HITS, _MISSES)))
     row = by_id.text_input("Training row's id contains", max_chars=100, **kept("match-row", ""))
-    lowest = least.number_input("Cosine at least", -1.0, 1.0, step=0.05, **kept("match-cosine", -1.0, (-1.0, 1.0)))
+    lowest = least.number_input(
+        "Cosine at least", -1.0, 1.0, step=0.05, **kept("match-cosine", -1.0, Between(-1.0, 1.0))
+    )
     where = []
     if hits != _ALL:
         where.append(Where("hit", "==", hits == _HITS))

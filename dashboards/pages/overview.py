@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 import streamlit as st
@@ -13,34 +16,82 @@ from audit.report.sections import GRAVITY, VERDICT_WORDS
 from audit.text.safe import counted, printable
 
 from ..address import RUN, kept, open_page
-from ..demo import first_run
+from ..demo import demo_under_way, first_run
 from ..plain import cell, plain
+from ..sealing import seal_of
 from ..store import Row, Store, short_model
 
 _VERDICTS = [VERDICT_WORDS[verdict][0] for verdict in GRAVITY]
 _OTHER = "Without a result"
+_PICKED: Final = "picked-row"
+_SEALS: Final = {"intact": "holds", "broken": "broken", "unchecked": "not checked yet", "": ""}
+_FILTERS: Final = ("find", "verdict", "kind")
+_LAST_FILTERS: Final = "overview-filters"
 
 
 def page(shop: Store) -> None:
     """Draws the page."""
+    if (picked := st.session_state.pop(_PICKED, None)) is not None:
+        open_page("run", **{RUN: picked})
+    if (problem := shop.unlisted()) is not None:
+        st.title("Runs", anchor=False)
+        st.error(plain(problem, 600), icon=":material/warning:")
+        st.caption(f"Folder of runs: {plain(_from_home(shop.root.absolute()))}")
+        return
     rows = shop.rows()
     if not rows:
         first_run(shop)
         return
+    _bring_filters_back()
     st.title("Runs", anchor=False)
     st.markdown(
         "Each row is a recorded run of an audit or a remedy, the newest first. Select a row to open it. "
         "A verdict is that of the gravest finding; only **Not found** is no reason to stop."
     )
+    demo_under_way(shop)
+    rows = _checked(shop, rows)
     _tiles(rows)
     shown = _filtered(rows)
     _table(shown, len(rows))
-    broken = [row for row in shown if row.problem]
-    if broken:
-        with st.expander(f"{counted(len(broken), 'run')} with a problem", icon=":material/report:"):
-            for row in broken[:50]:
-                st.markdown(f"**{plain(row.id, 80)}**: {plain(row.problem, 600)}")
+    _list(f"{counted(len([row for row in shown if row.wrong]), 'run')} with a problem", ":material/report:",
+          [(row.id, row.wrong) for row in shown if row.wrong])  # fmt: skip
+    _list("Not read for this list", ":material/info:", [(row.id, row.note) for row in shown if row.note])
     st.caption(f"Folder of runs: {plain(_from_home(shop.root.absolute()))}")
+
+
+def _list(title: str, icon: str, told: Sequence[tuple[str, str]]) -> None:
+    if not told:
+        return
+    with st.expander(title, icon=icon):
+        for id_, says in told[:50]:
+            st.markdown(f"**{plain(id_, 80)}**: {plain(says, 600)}")
+        if len(told) > 50:
+            st.caption(f"And {len(told) - 50:,} more; the filters above reach them.")
+
+
+def _checked(shop: Store, rows: list[Row]) -> list[Row]:
+    """The rows, after seals were checked for whoever asks: to read every file of every run is not done unasked."""
+    unchecked = [row.id for row in rows if row.seal == "unchecked"]
+    if not unchecked or not st.button(
+        f"Check {counted(len(unchecked), 'seal')}", icon=":material/verified:", key="check-seals",
+        help="Reads every file of the sealed runs that were not checked since they changed; of runs above 512 MiB the "
+        "seal is checked on the page Run.",
+    ):  # fmt: skip
+        return rows
+    for id_ in unchecked:
+        opened = shop.open(id_)
+        state = seal_of(opened).state
+        if state != "none":
+            shop.remember_seal(opened, state)
+    return shop.rows()
+
+
+def _bring_filters_back() -> None:
+    """Back leads over ``/?run=...``, which Streamlit leaves between two pages and where no filter stands."""
+    query = st.query_params
+    if RUN in query and not any(name in query for name in _FILTERS):
+        query.from_dict(st.session_state.get(_LAST_FILTERS, {}))
+    st.session_state[_LAST_FILTERS] = {name: query.get_all(name) for name in _FILTERS if name in query}
 
 
 def _from_home(folder: Path) -> str:
@@ -59,8 +110,9 @@ def _tiles(rows: Sequence[Row]) -> None:
          "see the page Gate."),
         ("Not complete", sum(row.state not in ("complete", "unreadable") for row in rows),
          "Runs that go on now, were interrupted, or failed."),
-        ("With damaged files", sum(row.problem is not None and row.state in ("complete", "unreadable") for row in rows),
-         "Damaged, changed by hand, or written by another version. What is wrong stands below the table."),
+        ("With damaged files", sum(_is_damaged(row) or row.seal == "broken" for row in rows),
+         "Damaged, changed by hand, with a broken seal, or written by another version. What is wrong stands below the "
+         "table."),
     )  # fmt: skip
     for column, (label, number, help_) in zip(st.columns(4), tiles, strict=True):
         column.metric(label, f"{number:,}", help=help_, border=True)
@@ -97,14 +149,14 @@ def _table(rows: Sequence[Row], n_all: int) -> None:
     frame = pd.DataFrame(
         {
             "Run": [cell(row.id, 120) for row in rows],
-            "Verdict": [row.verdict or "-" for row in rows],
+            "Verdict": [row.verdict or ("not read" if row.note else "-") for row in rows],
             "Model": [cell(short_model(row.model), 120) for row in rows],
             "Begun": pd.to_datetime([row.date or None for row in rows], utc=True, errors="coerce", format="ISO8601"),
             "Block": [len(row.blocking) for row in rows],
             "Findings that block": [_blocking(row) for row in rows],
             "Kind": [cell(row.kind, 60) for row in rows],
             "State": [_state(row) for row in rows],
-            "Sealed": [row.sealed for row in rows],
+            "Seal": [_SEALS[row.seal] for row in rows],
         }
     )
     config = {
@@ -118,24 +170,26 @@ def _table(rows: Sequence[Row], n_all: int) -> None:
         "Findings that block": st.column_config.TextColumn(width=330, help="How many of each verdict, and which."),
         "Kind": st.column_config.TextColumn(width=110),
         "State": st.column_config.TextColumn(width=100),
-        "Sealed": st.column_config.CheckboxColumn(
-            width=70, help="It carries a seal; whether the seal holds stands on the page Run."
+        "Seal": st.column_config.TextColumn(
+            width=110, help="Whether its files are as they were sealed, as far as it was checked since they changed."
         ),
     }
-    chosen = st.dataframe(
+    # The browser names a row by its number. The number is of the rows that it drew, which these ids are, whatever
+    # the folder holds by then; and other rows are another table.
+    ids = tuple(row.id for row in rows)
+    key = f"runs-{sha256(repr(ids).encode()).hexdigest()[:16]}"
+    st.dataframe(
         frame,
         hide_index=True,
         column_config=config,
         height=min(38 + 35 * len(rows), 560),
-        on_select="rerun",
+        on_select=partial(_row_was_picked, key, ids),
         selection_mode="single-row",
-        key="runs",
+        key=key,
         alt="The runs: name, verdict, findings that block, model, date, kind, state, seal",
     )
     if len(rows) < n_all:
         st.caption(f"{counted(len(rows), 'run')} of {n_all:,} shown.")
-    if chosen.selection.rows:
-        open_page("run", **{RUN: rows[chosen.selection.rows[0]].id})
     with st.sidebar:
         picked = st.selectbox(
             "Open a run", [row.id for row in rows], index=None, format_func=lambda id_: cell(id_, 60),
@@ -143,6 +197,13 @@ def _table(rows: Sequence[Row], n_all: int) -> None:
         )  # fmt: skip
     if picked is not None:
         open_page("run", **{RUN: picked})
+
+
+def _row_was_picked(key: str, ids: Sequence[str]) -> None:
+    """Keeps the id of the row that was selected among those that were drawn; the page opens it when it is drawn."""
+    numbers = st.session_state[key]["selection"]["rows"]
+    if numbers and 0 <= numbers[0] < len(ids):
+        st.session_state[_PICKED] = ids[numbers[0]]
 
 
 def _blocking(row: Row) -> str:
@@ -154,7 +215,11 @@ def _blocking(row: Row) -> str:
     return cell(f"{told}: {names}{' ...' if len(row.blocking) > 6 else ''}")
 
 
+def _is_damaged(row: Row) -> bool:
+    return row.problem is not None and row.state in ("complete", "unreadable")
+
+
 def _state(row: Row) -> str:
-    if row.state in ("complete", "unreadable") and row.problem:
+    if _is_damaged(row):
         return "damaged"
     return cell(row.state, 40)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -17,7 +17,7 @@ import streamlit as st
 from audit.errors import AuditError
 from audit.text.safe import counted
 
-from ..address import chosen_run, kept
+from ..address import Between, chosen_run, kept
 from ..plain import block, cell, plain
 from ..playground.asked import Asked
 from ..playground.choices import (
@@ -66,6 +66,8 @@ class Choice:
         remedy: None where there is none, or it is off.
         strength: Of a steering.
         put: How the run put prompts: kind, prefix, suffix; None where nothing says.
+        run: Id of the run that names the model; "" where its folder was typed.
+        name: Of the model in that run; "" where its folder was typed.
     """
 
     model: str
@@ -75,6 +77,8 @@ class Choice:
     remedy: Remedy | None = None
     strength: float = 1.0
     put: tuple[str, str, str] | None = None
+    run: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def page(shop: Store) -> None:
     _ask(keeper, choice)
     question = st.session_state.get(_JOB)
     if question is not None:
-        _show(keeper, question)
+        _show(keeper, question, choice)
     _memory(keeper)
 
 
@@ -183,7 +187,8 @@ def _of_run(shop: Store) -> Choice | None:
     if model.problem is not None:
         st.error(f"This model cannot be loaded: {plain(model.problem, 2_000)}", icon=":material/error:")
         return None
-    return Choice(model.folder, model.adapter, model.dtype, model.weights, remedy, put=format_of(record))
+    return Choice(model.folder, model.adapter, model.dtype, model.weights, remedy, put=format_of(record),
+                  run=opened.id, name=name)  # fmt: skip
 
 
 def _of_folders() -> Choice | None:
@@ -237,7 +242,7 @@ def _switched(choice: Choice) -> Choice:
         step=min(0.05, top / 20),
         disabled=not on,
         help="0 leaves the model as it is, 1 applies the maps as they were fitted.",
-        **kept("play_strength", usual, (0.0, top)),
+        **kept("play_strength", usual, Between(0.0, top)),
     )
     if on:
         st.caption(_strength_told(remedy, strength))
@@ -245,7 +250,7 @@ def _switched(choice: Choice) -> Choice:
 
 
 def _with(choice: Choice, remedy: Remedy | None, strength: float) -> Choice:
-    return Choice(choice.model, choice.adapter, choice.dtype, choice.weights, remedy, strength, choice.put)
+    return replace(choice, remedy=remedy, strength=strength)
 
 
 def _strength_told(remedy: Remedy, strength: float) -> str:
@@ -351,15 +356,15 @@ def _settings(choice: Choice | None) -> tuple[str, str, str, dict[str, Any]]:
 # The answers
 
 
-def _show(keeper: Keeper, question: Question) -> None:
-    """What came of the last question; while it runs, drawn anew twice a second."""
+def _show(keeper: Keeper, question: Question, chosen: Choice | None) -> None:
+    """What came of the last question; while it runs, drawn anew twice a second; ``chosen``: the choice now."""
     if question.job.over:
-        _answers(question)
+        _answers(question, chosen)
     else:
-        st.fragment(_running, run_every=0.5)(keeper, question)
+        st.fragment(_running, run_every=0.5)(keeper, question, chosen)
 
 
-def _running(keeper: Keeper, question: Question) -> None:
+def _running(keeper: Keeper, question: Question, chosen: Choice | None) -> None:
     job = question.job
     job.seen = time.monotonic()
     if job.over:
@@ -372,7 +377,7 @@ def _running(keeper: Keeper, question: Question) -> None:
     )
     if job.stop.is_set():
         st.caption("Stopping …")
-    _answers(question)
+    _answers(question, chosen)
 
 
 def _progress(keeper: Keeper, job: Job) -> tuple[str, float]:
@@ -392,8 +397,25 @@ def _progress(keeper: Keeper, job: Job) -> tuple[str, float]:
     return f"{which}: {side.n:,} of at most {side.most:,} tokens{rest}", min(share, 1.0)
 
 
-def _answers(question: Question) -> None:
+def _asked_of(choice: Choice, chosen: Choice | None) -> None:
+    """Which run, model and remedy these answers are of, whatever is chosen above now."""
+    model = f"model **{plain(choice.name, 80)}** of the run **{plain(choice.run, 80)}**" if choice.run else (
+        f"model in {plain(choice.model)}"
+    )  # fmt: skip
+    remedy = choice.remedy
+    if remedy is None:
+        told = "no remedy"
+    else:
+        at = f" at strength {choice.strength:g}" if remedy.kind == "steering" else ""
+        told = f"remedy **{plain(remedy.name, 80)}**{at}"
+    st.markdown(f"Asked of the {model}, {told}.")
+    if chosen != choice:
+        st.info("Another choice stands above now; these answers are not of it.", icon=":material/history:")
+
+
+def _answers(question: Question, chosen: Choice | None) -> None:
     job, choice = question.job, question.choice
+    _asked_of(choice, chosen)
     if job.state == "failed":
         st.error(plain(job.message, 3_000, lines=True), icon=":material/error:")
         if job.trace:

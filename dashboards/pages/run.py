@@ -24,7 +24,7 @@ from audit.runs.schema import AuditSection, Findings, OpeningRecord, RunRecord
 from audit.runs.store import Run
 from audit.text.safe import counted
 
-from ..address import chosen_run, kept
+from ..address import Between, chosen_run, kept
 from ..downloads import downloads
 from ..plain import block, cell, plain
 from ..sealing import seal_of
@@ -33,7 +33,7 @@ from ..store import Opened, Store
 from ..theme import verdict_badge
 
 _VIEWS: Final = ("Findings", "Plan", "Provenance", "Seal", "Time and cost", "Downloads")
-_PER_PAGE: Final = 20  # findings
+_PER_PAGE: Final = 20  # findings, and sections below them
 _MOST_NUMBERS: Final = 12  # of one finding; more stand in a table
 
 
@@ -56,7 +56,7 @@ def page(shop: Store) -> None:
     elif view == "Provenance":
         _provenance(opened, opened.run)
     elif view == "Seal":
-        _seal(opened)
+        _seal(shop, opened)
     elif view == "Time and cost":
         _time(opened.run)
     else:
@@ -89,7 +89,10 @@ def _findings(opened: Opened, run: Run) -> None:
         for section, one in listed
         if (not wanted or VERDICT_WORDS[one.verdict][0] in wanted) and (not audit or cell(section.title, 120) == audit)
     ]
-    at = _paged(len(kept_ones), len(listed))
+    if not kept_ones:
+        st.info(f"None of {counted(len(listed), 'finding')} fits these filters." if listed else
+                "There is no finding. An empty result is not a pass.", icon=":material/info:")  # fmt: skip
+    at = _paged(len(kept_ones), "finding", "page")
     landmarks = limits_of(run.record.plan)
     before = None
     for section, one in kept_ones[at : at + _PER_PAGE]:
@@ -97,26 +100,23 @@ def _findings(opened: Opened, run: Run) -> None:
             before = section
             st.subheader(plain(section.title, 200), anchor=False)
         _finding(one, landmarks)
-    for section in findings.sections:
-        if not audit or cell(section.title, 120) == audit:
-            _section(section, landmarks)
+    sections = [section for section in findings.sections if not audit or cell(section.title, 120) == audit]
+    at = _paged(len(sections), "section", "sections")
+    for place, section in enumerate(sections[at : at + _PER_PAGE], start=at):
+        _section(section, landmarks, place)
     if findings.limitations:
         with st.expander("What the run as a whole cannot show", icon=":material/info:"):
             st.markdown(_list(findings.limitations))
-    _glossary(findings)
+    _glossary(opened.key, findings)
 
 
-def _paged(n: int, n_all: int) -> int:
-    """Index of the first finding that is shown."""
-    if n == 0:
-        st.info(f"None of {counted(n_all, 'finding')} fits these filters." if n_all else
-                "There is no finding. An empty result is not a pass.", icon=":material/info:")  # fmt: skip
-        return 0
+def _paged(n: int, what: str, name: str) -> int:
+    """Index of the first of ``n`` that is shown; where there is more than a page of them, ``name`` in the address."""
     pages = -(-n // _PER_PAGE)
-    if pages == 1:
+    if pages <= 1:
         return 0
-    at = st.number_input("Page", min_value=1, max_value=pages, **kept("page", 1, (1, pages)))
-    st.caption(f"{counted(n, 'finding')}, {_PER_PAGE} on a page.")
+    at = st.number_input(f"Page of {what}s", min_value=1, max_value=pages, **kept(name, 1, Between(1, pages)))
+    st.caption(f"{counted(n, what)}, {_PER_PAGE} on a page.")
     return (int(at) - 1) * _PER_PAGE
 
 
@@ -153,7 +153,7 @@ def _numbers(one: Judged, landmarks: frozenset[float]) -> Iterator[str]:
         yield f"power{sought}: **{plain(told)}**, n {finding.power.n:,}; {plain(finding.power.method, 300)}{why}"
 
 
-def _section(section: AuditSection, landmarks: frozenset[float]) -> None:
+def _section(section: AuditSection, landmarks: frozenset[float], place: int) -> None:
     with st.expander(f"How it was done, and what it cannot show: {plain(section.title, 120)}", icon=":material/info:"):
         st.markdown(plain(section.method, 3_000, lines=True))
         if section.assumptions:
@@ -164,14 +164,19 @@ def _section(section: AuditSection, landmarks: frozenset[float]) -> None:
             names = [table.name for table in section.tables]
             titles = {table.name: cell(table.title, 120) for table in section.tables}
             name = st.selectbox("Table", names, index=None, format_func=titles.__getitem__, placeholder="Show a table",
-                                key=f"table-{section.audit}-{section.title}")  # fmt: skip
+                                key=f"table-{place}-{section.audit}-{section.title}")  # fmt: skip
             if name is not None:
                 show_table(section.tables[names.index(name)], landmarks)
 
 
-def _glossary(findings: Findings) -> None:
-    said = json.dumps(findings.model_dump(mode="json"))
-    terms = terms_in(said)
+@st.cache_data(show_spinner=False, max_entries=50)
+def _terms(key: str, _findings: Findings) -> tuple[tuple[str, str], ...]:
+    """Words of the glossary in the findings; ``key`` changes with the run's files."""
+    return terms_in(json.dumps(_findings.model_dump(mode="json")))
+
+
+def _glossary(key: str, findings: Findings) -> None:
+    terms = _terms(key, findings)
     if terms:
         with st.expander("Words", icon=":material/menu_book:"):
             st.markdown("\n".join(f"- **{plain(term)}**: {plain(meaning)}" for term, meaning in terms))
@@ -278,10 +283,12 @@ def _flat(value: Mapping[str, Any], before: str = "", most: int = 200) -> dict[s
 # Seal
 
 
-def _seal(opened: Opened) -> None:
+def _seal(shop: Store, opened: Opened) -> None:
     seal = seal_of(opened)
     if seal.state == "unchecked" and st.button("Check the seal now", type="primary"):
         seal = seal_of(opened, asked=True)
+        if seal.state != "none":
+            shop.remember_seal(opened, seal.state)
     if seal.state != "broken":  # what is broken stands above every view
         draw = st.success if seal.state == "intact" else st.info
         draw(plain(seal.says, 600), icon=":material/verified:" if seal.state == "intact" else ":material/info:")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from audit.report.drawing import QUOTED, quoted_for
+from audit.report.drawing import QUOTED
 
-from ..address import kept
+from ..address import Between, kept, numbered
 from ..charts import drawn, show_figures
 from ..items import Where
 from ..paged import distinct, open_items, show_items
@@ -14,6 +14,7 @@ from ..parts import Part, chosen_part
 from ..plain import cell, plain
 from ..shown import (
     asks_for_text,
+    quoted,
     show_findings,
     show_legend,
     show_marked,
@@ -74,9 +75,8 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("steering", "Prompts and what was written after them")
-    for section in told_findings(part.findings, show_text=show_text).sections:
-        if section.audit not in AUDITS:
-            continue
+    sections = [one for one in told_findings(part.findings, show_text=show_text).sections if one.audit in AUDITS]
+    for place, section in enumerate(sections):  # which numbers the widgets' names, so that no two share one
         st.header(plain(section.title), anchor=False)
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
@@ -87,20 +87,20 @@ def page(shop: Store) -> None:
             show_figures(figures)
         st.caption(_NOT_HELD[section.audit])
         if section.audit in QUOTED:
-            _examples(part, section.audit, show_text=show_text)
+            _examples(part, section.audit, place, show_text=show_text)
         with told(part, "The tables could not be shown"):
             show_tables(section, part.landmarks)
-        _items(part, section.audit, show_text=show_text)
+        _items(part, section.audit, place, show_text=show_text)
         show_section_notes(section)
 
 
 @told_apart("The examples could not be shown")
-def _examples(part: Part, audit: str, *, show_text: bool) -> None:
+def _examples(part: Part, audit: str, place: int, *, show_text: bool) -> None:
     st.subheader("What was written", anchor=False)
     if not show_text:
         st.info("Prompts and continuations are hidden. “Show texts”, at the top of the page, shows them.", icon="🔒")
         return
-    marked = quoted_for(part.run, audit)
+    marked = quoted(part, audit)
     if marked is None or not marked.texts:
         st.caption("This run kept no continuations.")
         return
@@ -109,22 +109,24 @@ def _examples(part: Part, audit: str, *, show_text: bool) -> None:
     numbers = list(range(1, len(marked.texts) + 1))
     number = st.selectbox(
         "Prompt", numbers, format_func=lambda one: cell(marked.texts[one - 1].title, 60),
-        **kept("prompt", 1, (1, len(numbers))),
+        **kept(numbered("prompt", place), 1, Between(1, len(numbers))),
     )  # fmt: skip
     show_marked(marked.texts[number - 1])
 
 
 @told_apart("The items could not be shown")
-def _items(part: Part, audit: str, *, show_text: bool) -> None:
+def _items(part: Part, audit: str, place: int, *, show_text: bool) -> None:
     name, group, title, columns = _ITEMS[audit]
     items = open_items(part, name)
     if items is None:
         return
     st.subheader(title, anchor=False)
     groups = [_ALL, *map(str, distinct(part.key, name, group, items))]
-    of = st.selectbox(columns[group], groups, format_func=lambda one: cell(one, 100), **kept(group, _ALL, groups))
+    of = st.selectbox(
+        columns[group], groups, format_func=lambda one: cell(one, 100), **kept(numbered(group, place), _ALL, groups)
+    )
     where = [] if of == _ALL else [Where(group, "==", of)]
     shown = columns if show_text else {key: words for key, words in columns.items() if key not in _TEXTS}
-    show_items(part, items, name, shown, prefix="item", where=where)
+    show_items(part, items, name, shown, prefix=numbered("item", place), where=where)
     if not show_text and set(_TEXTS) & columns.keys():
         st.caption("🔒 Prompts and continuations are hidden. “Show texts”, at the top of the page, shows them.")

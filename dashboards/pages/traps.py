@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import streamlit as st
 from audit.runs.schema import AuditSection
 from audit.text.numbers import fixed, percent
 
-from ..address import kept
+from ..address import kept, numbered
 from ..charts import Drawn, drawn, plain_figure, show_figure
 from ..items import Items, Where
 from ..paged import distinct, open_items, show_items
@@ -72,9 +73,12 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("traps", "Traps, decoys and found texts")
+    before: Counter[str] = Counter()
     for section in told_findings(part.findings, show_text=show_text).sections:
         if section.audit not in AUDITS:
             continue
+        place = before[section.audit]  # two sections can be of one audit, and no two widgets may share a name
+        before[section.audit] += 1
         st.header(plain(section.title), anchor=False)
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
@@ -83,21 +87,21 @@ def page(shop: Store) -> None:
             if not figures:
                 st.info("This run kept no items of this audit, so there is nothing to draw.", icon=":material/info:")
             for figure in figures:
-                _figure(part, figure)
+                _figure(part, figure, place)
         with told(part, "The tables could not be shown"):
             show_tables(section, part.landmarks, but=_LAST[section.audit])
             _documents(section)
         if section.audit == "traps":
-            _traps(part, show_text=show_text)
+            _traps(part, place, show_text=show_text)
         else:
-            _found_texts(part, show_text=show_text)
+            _found_texts(part, place, show_text=show_text)
         if _LAST[section.audit]:
             with st.expander("Every score, and what this design could have seen"), told(part, "The tables are damaged"):
                 show_tables(section, part.landmarks, _LAST[section.audit])
         show_section_notes(section)
 
 
-def _figure(part: Part, figure: Drawn) -> None:
+def _figure(part: Part, figure: Drawn, place: int) -> None:
     if figure.id != "ranks" or not figure.panels:
         show_figure(figure)
         return
@@ -110,11 +114,11 @@ def _figure(part: Part, figure: Drawn) -> None:
             "Length of the traps in the next figure",
             [_ALL, *map(str, lengths)],
             format_func=lambda one: "all lengths" if one == _ALL else f"{one} tokens",
-            **kept("length", _ALL, [_ALL, *map(str, lengths)]),
+            **kept(numbered("length", place), _ALL, [_ALL, *map(str, lengths)]),
         )
         show_figure(figure if length == _ALL else _ranks_of(part.key, int(length), items))
     if items is not None:
-        _small_ranks(part, items)
+        _small_ranks(part, items, place)
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -128,11 +132,12 @@ def _ranks_of(key: str, length: int, _items: Items) -> Drawn:
 
 
 @told_apart("The rank p-values could not be counted")
-def _small_ranks(part: Part, items: Items) -> None:
+def _small_ranks(part: Part, items: Items, place: int) -> None:
     """How many traps have a small rank p-value, by copies and length: counts of what is recorded."""
     level = st.segmented_control(
-        "Count rank p-values up to", _LEVELS, format_func=percent, **kept("rank-level", _LEVELS[1], _LEVELS)
-    )
+        "Count rank p-values up to", _LEVELS, format_func=percent,
+        **kept(numbered("rank-level", place), _LEVELS[1], _LEVELS),
+    )  # fmt: skip
     level = _LEVELS[1] if level is None else level
     counted = small_ranks(part.key, level, items)
     if not counted:
@@ -188,7 +193,7 @@ def _documents(section: AuditSection) -> None:
 
 
 @told_apart("The traps could not be shown")
-def _traps(part: Part, *, show_text: bool) -> None:
+def _traps(part: Part, place: int, *, show_text: bool) -> None:
     st.subheader("Every trap", anchor=False)
     items = open_items(part, ITEMS)
     if items is None:
@@ -196,10 +201,10 @@ def _traps(part: Part, *, show_text: bool) -> None:
         return
     which, copies, sought = st.columns(3, vertical_alignment="bottom")
     arms = [_ALL, *map(str, distinct(part.key, ITEMS, "arm", items))]
-    arm = which.selectbox("Arm", arms, format_func=cell, **kept("arm", "member", arms))
+    arm = which.selectbox("Arm", arms, format_func=cell, **kept(numbered("arm", place), "member", arms))
     counts = [_ALL, *map(str, distinct(part.key, ITEMS, "n_rep", items))]
-    n_rep = copies.selectbox("Copies", counts, **kept("copies", _ALL, counts))
-    name = sought.text_input("Id contains", max_chars=100, **kept("trap", ""))
+    n_rep = copies.selectbox("Copies", counts, **kept(numbered("copies", place), _ALL, counts))
+    name = sought.text_input("Id contains", max_chars=100, **kept(numbered("trap", place), ""))
     where = []
     if arm != _ALL:
         where.append(Where("arm", "==", arm))
@@ -208,20 +213,21 @@ def _traps(part: Part, *, show_text: bool) -> None:
     if name:
         where.append(Where("trap_id", "contains", name))
     columns = {**_COLUMNS, **({"text": "Text"} if show_text else {})}
-    show_items(part, items, ITEMS, columns, prefix="trap", where=where, sort="rank_p")
+    show_items(part, items, ITEMS, columns, prefix=numbered("trap", place), where=where, sort="rank_p")
     if not show_text:
         st.caption("🔒 The texts are hidden: who knows the decoys can plant them. “Show texts” shows them.")
 
 
 @told_apart("The texts could not be shown")
-def _found_texts(part: Part, *, show_text: bool) -> None:
+def _found_texts(part: Part, place: int, *, show_text: bool) -> None:
     st.subheader("Every text", anchor=False)
     items = open_items(part, "membership")
     if items is None:
         st.info("This run kept no texts.", icon=":material/info:")
         return
     sides = [_ALL, *map(str, distinct(part.key, "membership", "side", items))]
-    side = st.selectbox("Set", sides, format_func=cell, **kept("side", _ALL, sides))
+    side = st.selectbox("Set", sides, format_func=cell, **kept(numbered("side", place), _ALL, sides))
     where = [] if side == _ALL else [Where("side", "==", side)]
     columns = {**_TEXTS, **({"text": "Beginning"} if show_text else {})}
-    show_items(part, items, "membership", columns, prefix="text", where=where, sort="ratio_score", descending=True)
+    prefix = numbered("text", place)
+    show_items(part, items, "membership", columns, prefix=prefix, where=where, sort="ratio_score", descending=True)

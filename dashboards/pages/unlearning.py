@@ -8,12 +8,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from audit.report.drawing import quoted_for
 from audit.report.figures import Figure, Panel
 from audit.runs.schema import AuditSection, Findings
 from audit.text.safe import counted
 
-from ..address import kept
+from ..address import Between, kept
 from ..charts import Drawn, drawn, plain_figure, show_figure, show_figures
 from ..items import Items, Where
 from ..paged import distinct, open_items, show_items
@@ -22,6 +21,7 @@ from ..plain import cell, plain
 from ..ratio_chart import BINS, ratio_chart
 from ..shown import (
     asks_for_text,
+    quoted,
     show_findings,
     show_legend,
     show_marked,
@@ -126,7 +126,7 @@ def _labels(part: Part, *, show_text: bool) -> None:
     if not show_text:
         st.info("The passages are hidden. “Show texts”, at the top of the page, shows them.", icon="🔒")
         return
-    marked = quoted_for(part.run, "unlearning")
+    marked = quoted(part, "unlearning")
     if marked is None or not marked.texts:
         return
     st.markdown(plain(marked.how_to_read, 2_000))
@@ -134,7 +134,7 @@ def _labels(part: Part, *, show_text: bool) -> None:
     numbers = list(range(1, len(marked.texts) + 1))
     number = st.selectbox(
         "Passage", numbers, format_func=lambda one: cell(f"{one}: {marked.texts[one - 1].title}", 90),
-        **kept("passage", 1, (1, len(numbers))),
+        **kept("passage", 1, Between(1, len(numbers))),
     )  # fmt: skip
     show_marked(marked.texts[number - 1])
     with st.expander("The numbers of each token"):

@@ -1,9 +1,11 @@
-"""How long a report takes, and how much memory, by the size of its run.
+"""How long a report and a gate take, and how much memory, by the size of their run.
 
-    python -m tests.benchmarks.report [--sizes 1000,10000,100000,1000000] [--formats html,md,json] [--folder DIR]
+    python -m tests.benchmarks.report [--sizes 1000,10000,100000,1000000] [--formats html,md,json,gate,gate-sealed]
+                                      [--folder DIR]
 
 Each run holds a trap audit, an audit of found texts and an extraction audit of so many items each; its findings are
-as many as those of a small run. A report is made in a process of its own, whose peak of resident memory is told.
+as many as those of a small run. Each is made in a process of its own, whose peak of resident memory is told. The gate
+is that of the policy "research", as JSON; a sealed run's files are hashed first.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from audit.runs.schema import AuditSection, Column, EstimateRecord, Finding, Findings, Table
+from audit.runs.seal.make import seal_run
 from audit.runs.store import Run
 
 SCORES = ("ratio", "loss", "min_k_plus_plus", "min_k", "zlib")
@@ -135,18 +138,25 @@ _MADE = """
 import json, resource, sys, time
 began = time.perf_counter()
 from pathlib import Path
-from audit.report.content import read_report
-from audit.report.write import rendered
-from audit.runs.store import Run
 folder, format = sys.argv[1:]
-size = len(rendered(read_report(Run.open(Path(folder))), format))
+if format.startswith("gate"):
+    from datetime import UTC, datetime
+    from audit.gates.policy import load_policy
+    from audit.gates.shipped import find_policy
+    from audit.gates.verdict import gate
+    size = len(gate([Path(folder)], load_policy(find_policy("research")), today=datetime.now(UTC).date()).canonical())
+else:
+    from audit.report.content import read_report
+    from audit.report.write import rendered
+    from audit.runs.store import Run
+    size = len(rendered(read_report(Run.open(Path(folder))), format))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": time.perf_counter() - began, "cpu": time.process_time(), "peak_mib": peak, "bytes": size}))
 """
 
 
 def measure(folder: Path, format: str) -> dict[str, float]:
-    """Seconds (imports and all), CPU seconds, peak of resident memory in MiB, and the report's size."""
+    """Seconds (imports and all), CPU seconds, peak of resident memory in MiB, and the size of what was made."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", _MADE, str(folder), format], capture_output=True, text=True, cwd=root, check=True
@@ -158,7 +168,7 @@ def measure(folder: Path, format: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,100000,1000000")
-    parser.add_argument("--formats", default="html,md,json")
+    parser.add_argument("--formats", default="html,md,json,gate,gate-sealed")
     parser.add_argument("--folder", type=Path, help="Where runs are made; default a temporary folder.")
     arguments = parser.parse_args()
     root = arguments.folder or Path(tempfile.mkdtemp())
@@ -171,6 +181,8 @@ def main() -> None:
                 make_run(folder, n)
             print(f"# made in {time.perf_counter() - began:.1f} s", file=sys.stderr)
             for format in arguments.formats.split(","):
+                if format == "gate-sealed":
+                    seal_run(folder)
                 found = measure(folder, format)
                 print(
                     f"{n:,} | {format} | {found['seconds']:.1f} | {found['cpu']:.1f} | {found['peak_mib']:.0f} | "

@@ -17,16 +17,16 @@ def _script(root: str, kinds: tuple[str, ...] | None) -> None:
 
     import streamlit as st
 
-    from dashboards.address import chosen_run, kept
+    from dashboards.address import Between, chosen_run, kept
     from dashboards.store import Store
 
     opened = chosen_run(Store(Path(root)), kinds)
     st.text("none" if opened is None else f"chosen {opened.id}")
-    st.text(f"level {st.slider('Level', 0.0, 1.0, **kept('level', 0.5, (0.0, 1.0)))}")
+    st.text(f"level {st.slider('Level', 0.0, 1.0, **kept('level', 0.5, Between(0.0, 1.0)))}")
     st.text(f"sides {st.multiselect('Sides', ['a', 'b', 'c'], **kept('side', ['a'], ['a', 'b', 'c']))}")
     st.text(f"texts {st.toggle('Texts', **kept('texts', False))}")
     st.text(f"score {st.selectbox('Score', ['x', 'y'], **kept('score', 'x', ['x', 'y']))}")
-    st.text(f"page {st.number_input('Page', 1, 9, **kept('page', 1, (1, 9)))}")
+    st.text(f"page {st.number_input('Page', 1, 9, **kept('page', 1, Between(1, 9)))}")
 
 
 def visited(root: Path, kinds: tuple[str, ...] | None = None, **query: Any) -> AppTest:
@@ -116,6 +116,34 @@ def test_only_runs_of_the_kinds_are_offered_and_one_of_another_kind_is_said(
     make_run(tmp_path / "two", kind="eco")
     assert visited(tmp_path, ("audit",)).selectbox(key="picked-run").options[0].startswith("one")
     assert "no run of this kind" in words(visited(tmp_path, ("steer",)))
+
+
+def test_two_allowed_numbers_are_two_numbers_and_a_range_is_named() -> None:
+    from dashboards.address import Between, _read
+
+    assert _read("2", 1, (1, 3)) is None
+    assert _read("3", 1, [1, 3]) == 3
+    assert _read("2", 1, Between(1, 3)) == 2
+    assert _read("4", 1, Between(1, 3)) is None
+
+
+def test_a_date_in_the_picker_is_cleaned(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    import json
+
+    folder = make_run(tmp_path / "one")
+    record = json.loads((folder / "run.json").read_text())
+    record["provenance"]["created"] = "\u202e9\x00" + "x" * 20
+    (folder / "run.json").write_text(json.dumps(record))
+    (option,) = visited(tmp_path).selectbox(key="picked-run").options
+    assert "\u202e" not in option
+    assert "\x00" not in option
+    assert "U+202E" in option
+
+
+def test_a_folder_that_cannot_be_listed_is_not_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert "cannot be listed" in words(visited(tmp_path / "file"))
+    assert "no runs in this folder yet" in words(visited(tmp_path / "none"))
 
 
 def test_a_tampered_run_is_told_on_every_page(tmp_path: Path, make_run: Callable[..., Path]) -> None:

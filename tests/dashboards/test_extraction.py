@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from audit.errors import InputError
+from audit.extraction.rows import read_rows
+from audit.runs.store import Run
+from dashboards.training_rows import only_this_machine, training_rows
 from tests.dashboards.conftest import assert_inert, drawn, words
 from tests.dashboards.hostile import ALL
 from tests.dashboards.rooms import extraction_run
@@ -21,6 +27,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extraction")
     extraction_run(root / "run")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.training_rows.st.get_option", lambda name: "127.0.0.1")
 
 
 def counts(test: object) -> list[tuple[int, int]]:
@@ -72,12 +83,62 @@ def test_rows_that_are_not_those_that_were_compared_are_not_shown(tmp_path: Path
     rows.write_text(rows.read_text().replace("tower", "cellar"))
     test = drawn("extraction", tmp_path, run="run")
     test.toggle(key="show-texts-extraction").set_value(True).run()
-    assert "is not the file that was compared" in words(test).replace("\\", "")
+    said = words(test).replace("\\", "")
+    assert "is not the file that was compared" in said
+    assert read_rows(rows).sha256 not in said  # which would tell of a file that only its reader may know
+    assert "run-rows" not in said
     assert "cellar" not in words(test)
     assert "The model wrote" in words(test)
     rows.unlink()
     test.run()
     assert "is not where the plan says" in words(test)
+
+
+@pytest.mark.parametrize("content", ['{"api_key": "SECRET"}\n', "SECRET\n", ""])
+def test_nothing_is_told_of_another_file_that_a_plan_names(tmp_path: Path, content: str) -> None:
+    extraction_run(tmp_path / "run", n=20)
+    rows = tmp_path / "run-rows.jsonl"
+    rows.write_text(content)
+    test = drawn("extraction", tmp_path, run="run")
+    test.toggle(key="show-texts-extraction").set_value(True).run()
+    said = words(test).replace("\\", "")
+    assert "the file of the training rows cannot be read as rows" in said
+    assert not any(secret in said for secret in ("api_key", "SECRET", "run-rows", str(tmp_path)))
+
+
+@pytest.mark.parametrize("address", [None, "0.0.0.0", "192.168.0.7", "example.org"])
+def test_training_rows_are_not_read_where_others_can_reach_the_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    monkeypatch.setattr("dashboards.training_rows.st.get_option", lambda name: address)
+    test = drawn("extraction", root, run="run", match="g0001")
+    test.toggle(key="show-texts-extraction").set_value(True).run()
+    said = words(test).replace("\\", "")
+    assert "this server can be reached from other machines" in said
+    assert "north" not in said
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_alone_reaches_its_own_addresses(address: str) -> None:
+    assert only_this_machine(address)
+
+
+def test_training_rows_that_are_too_large_unpacked_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.training_rows._MOST_BYTES", 2**20)
+    run = Run.open(extraction_run(tmp_path / "run", n=20))
+    packed = tmp_path / "rows.jsonl.gz"
+    line = json.dumps({"question": "q", "answer": "a" * 100_000}) + "\n"
+    with gzip.open(packed, "wt") as stream:
+        stream.writelines(line for _ in range(20))
+    run.record.plan["extraction"]["train"] = str(packed)
+    with pytest.raises(InputError, match="too large to be read here: more than 1 MiB unpacked"):
+        training_rows("key", run)
+    packed.write_bytes(packed.read_bytes()[:-20])
+    monkeypatch.setattr("dashboards.training_rows._MOST_BYTES", 2**30)
+    with pytest.raises(InputError, match=r"cannot be read as rows\.$"):
+        training_rows("key", run)
 
 
 def test_coverage_and_rates_are_drawn_and_told(root: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from audit.errors import DataError, InputError
 from audit.runs.store import Run
-from dashboards.items import MOST_ROWS, Items, Where
+from dashboards.items import MOST_ROWS, Items, Where, require_sound
 
 N = 5_000
 
@@ -87,6 +89,7 @@ def test_numbers_and_distinct_values(run: Run, table: pa.Table) -> None:
 
 
 def test_nothing_is_read_behind_the_rows_that_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    of(run, "groups").rows(["id"], np.array([0]))  # measured whole, once for each state of the file
     groups: list[int] = []
     original = pq.ParquetFile.iter_batches
 
@@ -139,3 +142,91 @@ def test_a_changed_page_of_the_file_is_noticed(run: Run) -> None:
         items.rows(["id"], np.arange(300))
     with pytest.raises(DataError, match=r"could not read items/flipped.parquet"):
         items.order((Where("id", "contains", "x"),))
+
+
+# --- memory, and links -----------------------------------------------------------------------------------------------
+
+
+def one_text(n_rows: int, n_characters: int) -> pa.Array:
+    """A text ``n_rows`` times, which a file holds once."""
+    texts = pa.array(["x" * n_characters])
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows, np.int32)), texts)
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Run:
+    """A run whose column "arm" takes 2 GB in memory, of a file of some kilobytes."""
+    with Run.start(tmp_path / "run", kind="audit", plan={}, plan_text=None, command=["palimpsest"]) as run:
+        n_rows = 100_000
+        table = pa.table({"id": np.arange(n_rows), "arm": one_text(n_rows, 20_000), "a.b": one_text(n_rows, 20_000)})
+        pq.write_table(table, run.items_path("traps"), store_schema=False, compression="zstd")
+        run.finish()
+    assert run.items_path("traps").stat().st_size < 2_000_000
+    return Run.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("column", ["arm", "a.b"])
+def test_a_column_that_would_fill_the_memory_is_not_read(bomb: Run, column: str) -> None:
+    items = of(bomb, "traps")
+    where = (Where(column, "==", "x"),)
+    whole_reads: tuple[Callable[[], object], ...] = (
+        lambda: items.distinct(column),
+        lambda: items.table([column]),
+        lambda: items.order((), column),
+        lambda: items.order(where),
+        lambda: items.count(where),
+        lambda: items.numbers("id", where),
+    )
+    for read in whole_reads:
+        with pytest.raises(DataError, match=r"items/traps.parquet is too large to be shown: of .*memory"):
+            read()
+    assert items.rows(["id", column], np.array([99_999]))[column].to_pylist() == ["x" * 20_000]  # a page of it can
+    assert items.numbers("id").sum() == 99_999 * 50_000
+
+
+def test_a_page_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    with Run.start(tmp_path / "run", kind="audit", plan={}, plan_text=None, command=["palimpsest"]) as run:
+        pq.write_table(pa.table({"text": one_text(300, 2_000_000)}), run.items_path("texts"), store_schema=False)
+    with pytest.raises(DataError, match="of the 300 rows of this page, more would have to be held in memory"):
+        of(run, "texts").rows(["text"], np.arange(300))
+
+
+def test_lists_that_would_fill_the_memory_are_not_read(tmp_path: Path) -> None:
+    with Run.start(tmp_path / "run", kind="audit", plan={}, plan_text=None, command=["palimpsest"]) as run:
+        lists = pa.ListArray.from_arrays(pa.array([0, 60_000, 120_000], pa.int32()), one_text(120_000, 20_000))
+        pq.write_table(pa.table({"lists": lists}), run.items_path("lists"), store_schema=False)
+    with pytest.raises(DataError, match="too large to be shown"):
+        of(run, "lists").table(["lists"])
+    with pytest.raises(DataError, match="too large to be shown"):
+        of(run, "lists").rows(["lists"], np.arange(2))
+
+
+def test_the_reports_drawing_does_not_read_such_a_table_either(bomb: Run) -> None:
+    with pytest.raises(DataError, match=r"traps.parquet is too large to be read here: with its column arm"):
+        require_sound(bomb)
+
+
+def test_texts_lists_and_numbers_come_as_they_are(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", None, "ä"], pa.large_string()),
+            "lists": pa.array([["p", "q"], [], None]),
+            "kind": pa.array(["k", "k", None]).dictionary_encode(),
+            "n": [1, 2, 3],
+        }
+    )
+    with Run.start(tmp_path / "run", kind="audit", plan={}, plan_text=None, command=["palimpsest"]) as run:
+        run.write_items("all", table)
+    rows = of(run, "all").rows(table.column_names, np.array([2, 0, 1]))
+    assert rows.to_pylist() == table.take(pa.array([2, 0, 1])).to_pylist()
+    require_sound(run)
+
+
+def test_a_linked_folder_of_items_is_not_followed(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns("pipe.parquet", "link.parquet"))
+    (copy / "items").rename(tmp_path / "elsewhere")
+    (copy / "items").symlink_to(tmp_path / "elsewhere")
+    for read in (lambda: Items.of(Run.open(copy), "small"), lambda: require_sound(Run.open(copy))):
+        with pytest.raises(DataError, match="is no plain file, or lies behind a link"):
+            read()

@@ -93,6 +93,89 @@ def test_the_demo_runs_shows_its_output_as_text_and_can_be_cancelled(
     assert job.was_cancelled
 
 
+def test_a_row_is_the_run_that_was_drawn_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser tells a number; the folder may hold other runs by then."""
+    from dashboards.pages import overview
+
+    state = {"runs-x": {"selection": {"rows": [1]}}}
+    monkeypatch.setattr("streamlit.session_state", state)
+    overview._row_was_picked("runs-x", ("new", "old"))
+    assert state["picked-row"] == "old"
+    overview._row_was_picked("runs-x", ("new",))
+    assert state["picked-row"] == "old"
+
+
+def test_a_broken_seal_is_told_and_counted_once_seals_were_checked(tmp_path: Path, make_run: Make) -> None:
+    from audit.runs.seal.make import seal_run
+
+    for name in ("well", "hurt"):
+        seal_run(make_run(tmp_path / name))
+    (tmp_path / "hurt" / "plan.toml").write_text("# other\n")
+    test = drawn("overview", tmp_path)
+    assert set(test.dataframe[0].value["Seal"]) == {"not checked yet"}
+    assert test.metric[3].value == "0"
+    test.button(key="check-seals").click().run()
+    assert not test.exception
+    assert test.dataframe[0].value.set_index("Run")["Seal"].to_dict() == {"well": "holds", "hurt": "broken"}
+    assert test.metric[3].value == "1"
+    assert "Its seal is broken" in words(test)
+
+
+def test_large_findings_are_said_not_to_be_read(
+    tmp_path: Path, make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.store.LARGEST_LISTED", 100)
+    make_run(tmp_path / "one")
+    test = drawn("overview", tmp_path)
+    assert test.dataframe[0].value["Verdict"].tolist() == ["not read"]
+    assert "too many to be read" in words(test)
+    assert test.metric[3].value == "0"
+
+
+def test_a_folder_that_cannot_be_listed_offers_no_demo(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    said = words(drawn("overview", tmp_path / "file"))
+    assert "cannot be listed" in said
+    assert "No runs yet" not in said
+
+
+def test_the_address_between_two_pages_brings_the_filters_back(runs: Path) -> None:
+    """Back from a run leads over ``/?run=...``."""
+    test = drawn("overview", runs, find="guard")
+    test.query_params.clear()
+    test.query_params["run"] = "guard"
+    test.run()
+    assert test.text_input(key="find").value == "guard"
+    assert test.dataframe[0].value["Run"].tolist() == ["guard"]
+    assert test.query_params["find"] in ("guard", ["guard"])
+    assert "run" not in test.query_params
+    test.query_params.clear()
+    test.run()
+    assert test.text_input(key="find").value == ""
+
+
+@pytest.mark.parametrize(("code", "is_shown"), [("import time; time.sleep(60)", True), ("raise SystemExit(3)", True),
+                                                ("pass", False)])  # fmt: skip
+def test_the_demos_box_stands_beside_its_own_first_run(
+    code: str, is_shown: bool, tmp_path: Path, make_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "one")
+    job = demo.DemoJob()
+    monkeypatch.setattr(demo, "demo_job", lambda root: job)
+    monkeypatch.setattr(demo, "command", lambda root: [demo.sys.executable, "-c", code])
+    assert "The demo" not in [one.value for one in drawn("overview", tmp_path).subheader]
+    job.start(tmp_path)
+    assert job._process is not None
+    try:
+        if "sleep" not in code:
+            job._process.wait(30)
+        test = drawn("overview", tmp_path)
+        assert ("The demo" in [one.value for one in test.subheader]) is is_shown
+        assert ("exit code 3" in words(test)) is ("3" in code)
+    finally:
+        job.cancel()
+
+
 def demo_output(job: demo.DemoJob) -> str:
     import time
 

@@ -140,3 +140,23 @@ def test_links_out_of_the_run_are_not_offered(tmp_path: Path, make_run: Make) ->
 def test_a_damaged_table_says_so(tmp_path: Path, make_run: Make) -> None:
     (make_run(tmp_path / "one") / "items" / "scores.parquet").write_bytes(b"PAR1 no")
     assert "This table cannot be read" in words(drawn("run", tmp_path, run="one", view="Downloads"))
+
+
+def test_two_sections_of_one_name_have_widgets_of_their_own(tmp_path: Path, make_run: Make, findings: Findings) -> None:
+    twice = findings.model_copy(update={"sections": (*findings.sections, *findings.sections)})
+    make_run(tmp_path / "one", found=twice)
+    test = drawn("run", tmp_path, run="one")
+    n_tables = len([box for box in test.selectbox if box.label == "Table"])
+    assert n_tables == 2 * sum(bool(section.tables) for section in findings.sections) > 0
+
+
+def test_many_sections_are_told_page_by_page(tmp_path: Path, make_run: Make, findings: Findings) -> None:
+    one = findings.sections[0]
+    many = tuple(
+        one.model_copy(update={"title": f"Part {number}", "findings": (), "tables": ()}) for number in range(3_000)
+    )
+    make_run(tmp_path / "one", found=findings.model_copy(update={"sections": many}))
+    test = drawn("run", tmp_path, run="one", sections="2")
+    told = [box.label for box in test.expander if box.label.startswith("How it was done")]
+    assert told[0].endswith(": Part 20")
+    assert len(told) == 20
