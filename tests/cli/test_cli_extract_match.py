@@ -82,7 +82,7 @@ def test_rows_that_were_given_back_are_found_and_no_text_is_shown_unasked(call: 
     }  # 120 rows in 3 views, the 40 given back among them, and 60 changed rows
     assert set(record["plan"]["inputs"]) == {"generations", "train", "held out", "encoder"}
     again = json.loads(call("runs", "replay", "run", "--json").out)
-    assert (again["differences"], set(again["not_replayed"])) == ([], {"extraction.overall/bag_of_words_auc"})
+    assert (again["differences"], again["not_replayed"]) == ([], {})
     assert not list((there / "run").rglob("*.safetensors"))  # the embeddings go with the last stage
     report = there / "run" / "report.html"
     assert "what if" not in call(*command, "--show-text").out
