@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple
 
 import streamlit as st
 
-from audit.report.sections import overview
+from audit.report.sections import model_name, overview
 
 from .plain import cell, plain
 from .sealing import seal_of
-from .store import Opened, Row, Store, model_of, short_model
+from .store import Opened, Row, Store
 from .theme import Colour, verdict_badge
 
 RUN = "run"
@@ -96,9 +96,7 @@ def _headline(shop: Store, opened: Opened) -> None:
         if opened.run is not None:
             record = opened.run.record
             told += [
-                plain(part, 80)
-                for part in (short_model(model_of(record)), record.kind, record.provenance.created[:10])
-                if part
+                plain(part, 80) for part in (model_name(record), record.kind, record.provenance.created[:10]) if part
             ]
         st.markdown(" · ".join(told), width="content")
     if opened.problem:

@@ -111,6 +111,19 @@ def told_findings(findings: Findings, *, show_text: bool) -> Findings:
     return findings if show_text else without_quotes(findings)
 
 
+def each_section(part: Part, audits: Collection[str], *, show_text: bool) -> Iterator[tuple[int, AuditSection]]:
+    """The sections of some audits, each between its title and how it was measured.
+
+    Yields:
+        Its place among them, which numbers its widgets' names (two sections can be of one audit), and the section.
+    """
+    told_ones = told_findings(part.findings, show_text=show_text).sections
+    for place, section in enumerate(one for one in told_ones if one.audit in audits):
+        st.header(plain(section.title), anchor=False)
+        yield place, section
+        show_section_notes(section)
+
+
 def show_findings(section: AuditSection, landmarks: Collection[float]) -> None:
     """The section's findings, the gravest first, those without a verdict in a box that opens; landmarks as below."""
     listed = sorted(judged(section), key=lambda one: GRAVITY.index(one.verdict))

@@ -17,9 +17,9 @@ from threading import Lock
 from typing import Final, Literal
 
 from audit.errors import AuditError
-from audit.report.sections import Judged, all_judged, overview
+from audit.report.sections import Judged, all_judged, model_name, overview
 from audit.runs.listing import run_folders
-from audit.runs.schema import Findings, RunRecord, Verdict
+from audit.runs.schema import Findings, Verdict
 from audit.runs.seal.record import SEAL_NAME
 from audit.runs.store import Run
 from audit.text.safe import printable
@@ -288,16 +288,6 @@ def files_key(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def model_of(record: RunRecord) -> str:
-    """The model under audit, or the one that was to forget, as the run names it; "" where there is none."""
-    return str(record.audited.get("model", ""))
-
-
-def short_model(name: str) -> str:
-    """The last part of a folder's path; an id as it is."""
-    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
-
-
 def blocking(findings: Findings) -> list[Judged]:
     """Findings that are no pass, the gravest first."""
     listed = [one for one in all_judged(findings) if one.verdict in BLOCKING]
@@ -313,7 +303,7 @@ def _read_row(id_: str, folder: Path, *, sealed: bool) -> tuple[Row, Run | None]
     except AuditError as error:
         return Row(id_, sealed=sealed, problem=told(error, folder)), None
     record = run.record
-    row = Row(id_, record.kind, model_of(record), record.provenance.created, "complete", sealed=sealed)
+    row = Row(id_, record.kind, model_name(record), record.provenance.created, "complete", sealed=sealed)
     unended = None if run.complete else run
     mark = _mark(folder / "findings.json")
     if mark is not None and mark[0] > LARGEST_LISTED:

@@ -21,13 +21,12 @@ from ..plain import cell, plain
 from ..search_chart import search_chart
 from ..shown import (
     asks_for_text,
+    each_section,
     show_findings,
-    show_section_notes,
     show_table,
     show_tables,
     told,
     told_apart,
-    told_findings,
 )
 from ..store import Store
 
@@ -62,10 +61,7 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("eco", "Prompts")
-    for section in told_findings(part.findings, show_text=show_text).sections:
-        if section.audit not in AUDITS:
-            continue
-        st.header(plain(section.title), anchor=False)
+    for _, section in each_section(part, AUDITS, show_text=show_text):
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
         with told(part, "The figures could not be drawn"):
@@ -78,7 +74,6 @@ def page(shop: Store) -> None:
             show_tables(section, part.landmarks, but=_APART)
         if section.audit == EVALUATION:
             _answers(part)
-        show_section_notes(section)
 
 
 def _figures(section: AuditSection, figures: Sequence[Drawn]) -> None:

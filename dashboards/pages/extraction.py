@@ -23,13 +23,12 @@ from ..parts import Part, chosen_part
 from ..plain import cell, plain
 from ..shown import (
     asks_for_text,
+    each_section,
     show_comparison,
     show_findings,
-    show_section_notes,
     show_tables,
     told,
     told_apart,
-    told_findings,
 )
 from ..store import Store
 from ..training_rows import compared_view, training_rows
@@ -69,10 +68,7 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("extraction", "Generations and training rows")
-    for section in told_findings(part.findings, show_text=show_text).sections:
-        if section.audit not in AUDITS:
-            continue
-        st.header(plain(section.title), anchor=False)
+    for _, section in each_section(part, AUDITS, show_text=show_text):
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
         with told(part, "The figures could not be drawn"):
@@ -88,7 +84,6 @@ def page(shop: Store) -> None:
             _matches(part, show_text=show_text)
         with told(part, "The tables could not be shown"):
             show_tables(section, part.landmarks, but=("curve", "strongest"))
-        show_section_notes(section)
 
 
 @told_apart("The similarities could not be shown")

@@ -19,7 +19,7 @@ from ..address import RUN, kept, open_page
 from ..demo import demo_under_way, first_run
 from ..plain import cell, plain
 from ..sealing import seal_of
-from ..store import Row, Store, short_model
+from ..store import Row, Store
 
 _VERDICTS = [VERDICT_WORDS[verdict][0] for verdict in GRAVITY]
 _OTHER = "Without a result"
@@ -150,7 +150,7 @@ def _table(rows: Sequence[Row], n_all: int) -> None:
         {
             "Run": [cell(row.id, 120) for row in rows],
             "Verdict": [row.verdict or ("not read" if row.note else "-") for row in rows],
-            "Model": [cell(short_model(row.model), 120) for row in rows],
+            "Model": [cell(row.model, 120) for row in rows],
             "Begun": pd.to_datetime([row.date or None for row in rows], utc=True, errors="coerce", format="ISO8601"),
             "Block": [len(row.blocking) for row in rows],
             "Findings that block": [_blocking(row) for row in rows],

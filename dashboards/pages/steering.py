@@ -14,15 +14,14 @@ from ..parts import Part, chosen_part
 from ..plain import cell, plain
 from ..shown import (
     asks_for_text,
+    each_section,
     quoted,
     show_findings,
     show_legend,
     show_marked,
-    show_section_notes,
     show_tables,
     told,
     told_apart,
-    told_findings,
 )
 from ..store import Store
 
@@ -75,9 +74,7 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("steering", "Prompts and what was written after them")
-    sections = [one for one in told_findings(part.findings, show_text=show_text).sections if one.audit in AUDITS]
-    for place, section in enumerate(sections):  # which numbers the widgets' names, so that no two share one
-        st.header(plain(section.title), anchor=False)
+    for place, section in each_section(part, AUDITS, show_text=show_text):
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
         with told(part, "The figures could not be drawn"):
@@ -91,7 +88,6 @@ def page(shop: Store) -> None:
         with told(part, "The tables could not be shown"):
             show_tables(section, part.landmarks)
         _items(part, section.audit, place, show_text=show_text)
-        show_section_notes(section)
 
 
 @told_apart("The examples could not be shown")

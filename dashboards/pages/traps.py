@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ from ..charts import Drawn, drawn, plain_figure, show_figure
 from ..items import Items, Where
 from ..paged import distinct, open_items, show_items
 from ..parts import Part, chosen_part
-from ..plain import cell, plain
-from ..shown import asks_for_text, show_findings, show_section_notes, show_tables, told, told_apart, told_findings
+from ..plain import cell
+from ..shown import asks_for_text, each_section, show_findings, show_tables, told, told_apart
 from ..store import Store
 
 AUDITS = ("traps", "membership")
@@ -73,13 +72,7 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("traps", "Traps, decoys and found texts")
-    before: Counter[str] = Counter()
-    for section in told_findings(part.findings, show_text=show_text).sections:
-        if section.audit not in AUDITS:
-            continue
-        place = before[section.audit]  # two sections can be of one audit, and no two widgets may share a name
-        before[section.audit] += 1
-        st.header(plain(section.title), anchor=False)
+    for place, section in each_section(part, AUDITS, show_text=show_text):
         with told(part, "The findings could not be shown"):
             show_findings(section, part.landmarks)
         with told(part, "The figures could not be drawn"):
@@ -98,7 +91,6 @@ def page(shop: Store) -> None:
         if _LAST[section.audit]:
             with st.expander("Every score, and what this design could have seen"), told(part, "The tables are damaged"):
                 show_tables(section, part.landmarks, _LAST[section.audit])
-        show_section_notes(section)
 
 
 def _figure(part: Part, figure: Drawn, place: int) -> None:

@@ -21,15 +21,14 @@ from ..plain import cell, plain
 from ..ratio_chart import BINS, ratio_chart
 from ..shown import (
     asks_for_text,
+    each_section,
     quoted,
     show_findings,
     show_legend,
     show_marked,
-    show_section_notes,
     show_tables,
     told,
     told_apart,
-    told_findings,
 )
 from ..store import Store
 
@@ -69,15 +68,11 @@ def page(shop: Store) -> None:
     if part is None:
         return
     show_text = asks_for_text("unlearning", "Passages, prompts and tokens of what was to be forgotten")
-    for section in told_findings(part.findings, show_text=show_text).sections:
-        if section.audit not in AUDITS:
-            continue
-        st.header(plain(section.title), anchor=False)
+    for _, section in each_section(part, AUDITS, show_text=show_text):
         if section.audit == "remediation":
             _loop(part, section)
         else:
             _training(part, section, show_text=show_text)
-        show_section_notes(section)
 
 
 # One training
